@@ -1,0 +1,26 @@
+# Every third-party library, found once. docs/architecture.md says which component may use which.
+find_package(Threads REQUIRED)
+find_package(fmt REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(nlohmann_json 3.11 REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
+
+# HDF5's serial C library. Its package file names differ between distributions, pkg-config's does not.
+pkg_check_modules(HDF5 REQUIRED IMPORTED_TARGET hdf5-serial)
+
+if(DST_WITH_MPI)
+  find_package(MPI REQUIRED COMPONENTS C)
+endif()
+if(DST_WITH_TORCH)
+  find_package(yaml-cpp REQUIRED)
+  find_package(CLI11 REQUIRED)
+  include(DstTorch)
+endif()
+if(DST_BUILD_TESTS)
+  find_package(GTest REQUIRED)
+endif()
+if(DST_BUILD_BENCH)
+  find_package(benchmark REQUIRED)
+endif()

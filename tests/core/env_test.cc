@@ -1,0 +1,53 @@
+#include "deepseek_train/core/env.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include "deepseek_train/core/error.h"
+
+namespace deepseek_train {
+namespace {
+
+class EnvTest : public testing::Test {
+ protected:
+  EnvTest() : folder_(join_path(testing::TempDir(), concat("dst_env_", ::getpid()))) { env_.make_folders(folder_); }
+  ~EnvTest() override { env_.remove_all(folder_); }
+  std::string path(std::string_view name) { return join_path(folder_, name); }
+
+  Env& env_ = posix_env();
+  std::string folder_;
+};
+
+TEST_F(EnvTest, WrittenTextIsReadBack) {
+  write_text(env_, path("deep/er/a.txt"), "some text");
+  EXPECT_EQ(read_text(env_, path("deep/er/a.txt")), "some text");
+  EXPECT_EQ(env_.file_size(path("deep/er/a.txt")), 9u);
+}
+
+TEST_F(EnvTest, AnUncommittedFileLeavesNothing) {
+  { env_.create(path("b.txt"))->append(std::string_view("half")); }
+  EXPECT_TRUE(env_.list(folder_).empty());
+}
+
+TEST_F(EnvTest, AFailedRewriteKeepsTheOldFile) {
+  write_text(env_, path("c.txt"), "old");
+  { env_.create(path("c.txt"))->append(std::string_view("new")); }
+  EXPECT_EQ(read_text(env_, path("c.txt")), "old");
+}
+
+TEST_F(EnvTest, AMissingFileIsNamed) {
+  try {
+    env_.open(path("absent"));
+    FAIL() << "no error";
+  } catch (const NotFound& error) {
+    EXPECT_NE(std::string(error.what()).find(path("absent")), std::string::npos);
+  }
+}
+
+TEST_F(EnvTest, AFileWhereAFolderIsWantedIsAnError) {
+  write_text(env_, path("plain"), "x");
+  EXPECT_THROW(env_.create(path("plain/inside")), Error);
+}
+
+}  // namespace
+}  // namespace deepseek_train
