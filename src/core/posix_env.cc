@@ -1,4 +1,8 @@
+// Plain POSIX calls and no std::filesystem: libtorch.so exports parts of its own copy of it, which then replace the
+// standard library's in the whole program and crash.
+#include <dirent.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -6,7 +10,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
 
 #include "deepseek_train/core/env.h"
 #include "deepseek_train/core/error.h"
@@ -25,9 +28,25 @@ namespace {
 }
 
 std::string parent_of(const std::string& path) {
-  auto parent = std::filesystem::path(path).parent_path().string();
-  return parent.empty() ? "." : parent;
+  const auto slash = path.find_last_of('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
 }
+
+// Creates the folder and those above it; an existing one is no error.
+void make_folders_or_throw(const std::string& folder) {
+  if (::mkdir(folder.c_str(), 0755) == 0) return;
+  if (errno == ENOENT && parent_of(folder) != folder) {
+    make_folders_or_throw(parent_of(folder));
+    if (::mkdir(folder.c_str(), 0755) == 0) return;
+  }
+  const int error = errno;
+  struct stat status;
+  if (error == EEXIST && ::stat(folder.c_str(), &status) == 0 && S_ISDIR(status.st_mode)) return;
+  throw_errno("create folder", folder, error);
+}
+
+int remove_entry(const char* path, const struct stat*, int, struct FTW*) { return ::remove(path); }
 
 void sync_folder(const std::string& folder) {
   UniqueFd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -66,8 +85,7 @@ class PosixWritableFile final : public WritableFile {
  public:
   explicit PosixWritableFile(const std::string& path)
       : path_(path), temporary_(concat(path, ".partial-", ::getpid())) {
-    std::error_code ignored;
-    std::filesystem::create_directories(parent_of(path), ignored);
+    make_folders_or_throw(parent_of(path));
     fd_.reset(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
     if (!fd_) throw_errno("create", path, errno);
   }
@@ -112,27 +130,24 @@ class PosixEnv final : public Env {
     return static_cast<uint64_t>(status.st_size);
   }
   std::vector<std::string> list(const std::string& folder) override {
-    std::error_code error;
+    std::unique_ptr<DIR, int (*)(DIR*)> entries(::opendir(folder.c_str()), ::closedir);
+    if (!entries) throw_errno("list", folder, errno);
     std::vector<std::string> names;
-    for (const auto& entry : std::filesystem::directory_iterator(folder, error))
-      names.push_back(entry.path().filename().string());
-    if (error) throw_errno("list", folder, error.value());
+    while (const dirent* entry = ::readdir(entries.get())) {
+      std::string_view name = entry->d_name;
+      if (name != "." && name != "..") names.emplace_back(name);
+    }
     std::sort(names.begin(), names.end());
     return names;
   }
-  void make_folders(const std::string& folder) override {
-    std::error_code error;
-    std::filesystem::create_directories(folder, error);
-    if (error) throw_errno("create folder", folder, error.value());
-  }
+  void make_folders(const std::string& folder) override { make_folders_or_throw(folder); }
   void rename(const std::string& from, const std::string& to) override {
     if (::rename(from.c_str(), to.c_str()) != 0) throw_errno(concat("rename ", from, " to"), to, errno);
     sync_folder(parent_of(to));
   }
   void remove_all(const std::string& path) override {
-    std::error_code error;
-    std::filesystem::remove_all(path, error);
-    if (error) throw_errno("remove", path, error.value());
+    if (::nftw(path.c_str(), remove_entry, /*nopenfd=*/16, FTW_DEPTH | FTW_PHYS) != 0 && errno != ENOENT)
+      throw_errno("remove", path, errno);
   }
   std::string native_path(const std::string& path) override { return path; }
 };
@@ -157,7 +172,8 @@ void write_text(Env& env, const std::string& path, std::string_view text) {
 }
 
 std::string join_path(std::string_view folder, std::string_view name) {
-  return (std::filesystem::path(folder) / name).string();
+  if (folder.empty() || name.starts_with('/')) return std::string(name);
+  return folder.ends_with('/') ? concat(folder, name) : concat(folder, "/", name);
 }
 
 }  // namespace deepseek_train

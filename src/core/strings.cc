@@ -12,6 +12,12 @@ std::string detail::number_text(double value) {
   return std::string(buffer, end);
 }
 
+std::string fixed(double value, int digits) {
+  char buffer[400];
+  auto [end, error] = std::to_chars(buffer, buffer + sizeof(buffer), value, std::chars_format::fixed, digits);
+  return std::string(buffer, end);
+}
+
 namespace {
 size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<size_t> row(b.size() + 1);

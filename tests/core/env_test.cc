@@ -49,5 +49,25 @@ TEST_F(EnvTest, AFileWhereAFolderIsWantedIsAnError) {
   EXPECT_THROW(env_.create(path("plain/inside")), Error);
 }
 
+TEST_F(EnvTest, FoldersAreMadeListedRenamedAndRemovedWhole) {
+  write_text(env_, path("a/b/c/deep.txt"), "1");
+  write_text(env_, path("a/x.txt"), "2");
+  EXPECT_EQ(env_.list(path("a")), (std::vector<std::string>{"b", "x.txt"}));
+  env_.make_folders(path("a/b"));  // exists already: no error
+  env_.rename(path("a"), path("z"));
+  EXPECT_TRUE(env_.exists(path("z/b/c/deep.txt")));
+  env_.remove_all(path("z"));
+  EXPECT_TRUE(env_.list(folder_).empty());
+  env_.remove_all(path("never was"));
+  EXPECT_THROW(env_.list(path("never was")), NotFound);
+}
+
+TEST(JoinPathTest, OneSlashBetween) {
+  EXPECT_EQ(join_path("a", "b"), "a/b");
+  EXPECT_EQ(join_path("a/", "b"), "a/b");
+  EXPECT_EQ(join_path("", "b"), "b");
+  EXPECT_EQ(join_path("a", "/b"), "/b");
+}
+
 }  // namespace
 }  // namespace deepseek_train

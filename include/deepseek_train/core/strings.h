@@ -40,6 +40,9 @@ std::string concat(const Values&... values) {
   return text;
 }
 
+// 0.12345 with 3 digits after the point: "0.123".
+std::string fixed(double value, int digits);
+
 // The candidate closest to `word` in edit distance, for "did you mean"; empty if none is near.
 std::string nearest_word(std::string_view word, const std::vector<std::string>& candidates);
 

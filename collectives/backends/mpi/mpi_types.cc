@@ -1,0 +1,57 @@
+#include "collectives/backends/mpi/mpi_types.h"
+
+#include "collectives/algorithms/tree_reduce.h"
+#include "deepseek_train/core/error.h"
+
+namespace deepseek_train::collectives {
+namespace {
+
+// Called by MPI for pieces of the buffers. 16-bit types are rounded at every call: MPI holds
+// partial results in the element type.
+template <DType kDType, ReduceOp kOp>
+void reduce_piece(void* in, void* in_out, int* count, MPI_Datatype*) {
+  accumulate(kDType, kOp, static_cast<const std::byte*>(in), static_cast<std::byte*>(in_out),
+             static_cast<size_t>(*count));
+}
+
+template <DType kDType, typename Slots>
+void make_operations(Slots& slots) {
+  slots[0] = std::make_unique<UniqueMpiOp>(&reduce_piece<kDType, ReduceOp::kSum>);
+  slots[1] = std::make_unique<UniqueMpiOp>(&reduce_piece<kDType, ReduceOp::kMin>);
+  slots[2] = std::make_unique<UniqueMpiOp>(&reduce_piece<kDType, ReduceOp::kMax>);
+}
+
+}  // namespace
+
+MpiOperations::MpiOperations() {
+  make_operations<DType::kBFloat16>(own_[kBFloat16]);
+  make_operations<DType::kFloat16>(own_[kFloat16]);
+  make_operations<DType::kFloat32>(own_[kFloat32]);
+  make_operations<DType::kFloat64>(own_[kFloat64]);
+}
+
+MPI_Op MpiOperations::find(DType dtype, ReduceOp op) const {
+  const Kind kind = op == ReduceOp::kMin ? kMin : op == ReduceOp::kMax ? kMax : kSum;
+  const MPI_Op builtin = kind == kMin ? MPI_MIN : kind == kMax ? MPI_MAX : MPI_SUM;
+  switch (dtype) {
+    case DType::kBFloat16: return own_[kBFloat16][kind]->get();
+    case DType::kFloat16: return own_[kFloat16][kind]->get();
+    case DType::kFloat32: return kind == kSum ? builtin : own_[kFloat32][kind]->get();
+    case DType::kFloat64: return kind == kSum ? builtin : own_[kFloat64][kind]->get();
+    default: return builtin;
+  }
+}
+
+MPI_Datatype mpi_type(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat32: return MPI_FLOAT;
+    case DType::kFloat64: return MPI_DOUBLE;
+    case DType::kBFloat16:
+    case DType::kFloat16: return MPI_UINT16_T;
+    case DType::kInt32: return MPI_INT32_T;
+    case DType::kInt64: return MPI_INT64_T;
+    default: throw InvalidArgument(concat("MPI backend cannot reduce ", name_of(dtype)));
+  }
+}
+
+}  // namespace deepseek_train::collectives

@@ -1,0 +1,24 @@
+#include "collectives/transport/shm/mapping.h"
+
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "deepseek_train/core/error.h"
+
+namespace deepseek_train::collectives {
+
+Mapping::Mapping(int fd, size_t bytes, const char* what) : size_(bytes) {
+  if (bytes == 0) return;
+  void* address = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  DST_CHECK_AS(Unavailable, address != MAP_FAILED, "cannot map ", bytes, " bytes of ", what, ": ",
+               std::strerror(errno));
+  data_ = static_cast<std::byte*>(address);
+}
+
+Mapping::~Mapping() {
+  if (data_) ::munmap(data_, size_);
+}
+
+}  // namespace deepseek_train::collectives

@@ -1,0 +1,21 @@
+// Which process, and is it still there.
+#pragma once
+
+#include <cstdint>
+
+namespace deepseek_train::collectives {
+
+// A pid alone is reused; with its start time it names one process for good (on one boot, in one pid
+// namespace).
+struct ProcessId {
+  int64_t pid = 0;
+  uint64_t start_time = 0;  // clock ticks since boot; 0 where /proc does not tell
+};
+
+ProcessId this_process();
+
+// False once the process has ended, a zombie that nobody has waited for included. Costs one read of
+// /proc.
+bool is_alive(const ProcessId& process);
+
+}  // namespace deepseek_train::collectives

@@ -1,0 +1,34 @@
+// What a rank does while its data streams stand still.
+#pragma once
+
+#include <chrono>
+#include <vector>
+
+#include "collectives/transport/tcp/mesh.h"
+
+namespace deepseek_train::collectives {
+
+// Used by every loop over non-blocking streams: after a pass that moved something made_progress(),
+// after one that did not idle(). idle() spins for some 30 us, then sleeps in poll(); from a quarter
+// of a second on it tells the others that this rank waits, and after the mesh's timeout throws
+// Timeout, naming the ranks that have not said the same.
+class ProgressWatch {
+ public:
+  ProgressWatch(TcpMesh& mesh, const CallSignature& call) : mesh_(mesh), call_(call) {}
+
+  void made_progress() { is_idle_ = false; }
+  // `interests` as for TcpMesh::poll.
+  void idle(const std::vector<short>& interests);
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  [[noreturn]] void throw_timeout(const std::vector<short>& interests) const;
+
+  TcpMesh& mesh_;
+  const CallSignature& call_;
+  bool is_idle_ = false;
+  Clock::time_point idle_since_;
+  Clock::time_point next_heartbeat_;
+};
+
+}  // namespace deepseek_train::collectives

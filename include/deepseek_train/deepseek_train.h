@@ -1,0 +1,22 @@
+// Everything at once. A file that needs one part includes that part's header and compiles faster.
+#pragma once
+
+#include "deepseek_train/collectives/communicator.h"
+#include "deepseek_train/core/env.h"
+#include "deepseek_train/core/error.h"
+#include "deepseek_train/core/log.h"
+#include "deepseek_train/core/version.h"
+#include "deepseek_train/data/data_loader.h"
+#include "deepseek_train/data/prepare.h"
+#include "deepseek_train/data/token_store.h"
+#include "deepseek_train/formats/gguf.h"
+#include "deepseek_train/formats/torch/tensor_file.h"
+#include "deepseek_train/models/checkpoint.h"
+#include "deepseek_train/models/generate.h"
+#include "deepseek_train/quantization/torch/qat.h"
+#include "deepseek_train/training/losses.h"
+#include "deepseek_train/training/trainer.h"
+#include "deepseek_train/tuning/evaluate.h"
+#include "deepseek_train/tuning/export.h"
+#include "deepseek_train/tuning/job.h"
+#include "deepseek_train/tuning/model_loader.h"

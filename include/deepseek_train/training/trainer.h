@@ -1,0 +1,84 @@
+// The training loop.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "deepseek_train/collectives/communicator.h"
+#include "deepseek_train/core/env.h"
+#include "deepseek_train/core/metrics.h"
+#include "deepseek_train/data/data_loader.h"
+#include "deepseek_train/training/adamw.h"
+#include "deepseek_train/training/causal_lm.h"
+#include "deepseek_train/training/checkpointer.h"
+#include "deepseek_train/training/distributed_data_parallel.h"
+#include "deepseek_train/training/schedule.h"
+
+namespace deepseek_train::training {
+
+// Names are Hugging Face's where it has one.
+struct TrainerOptions {
+  std::string output_dir;  // runs/NAME
+  int64_t max_steps = 0;
+  int64_t gradient_accumulation_steps = 1;
+  CosineSchedule schedule;
+  AdamWOptions optimizer;
+  double max_grad_norm = 1.0;  // 0: no clipping
+  int64_t save_steps = 0;      // 0: only when asked
+  int save_total_limit = 1;
+  // Asked after every step; any rank's yes saves a checkpoint on all and ends run_until.
+  std::function<bool()> stop_requested;
+};
+
+// The sum over a batch's tokens with loss of whatever is to fall; see losses.h.
+using LossFunction = std::function<torch::Tensor(CausalLm& model, const data::Batch& batch)>;
+
+// Everything a trainer works on. Borrowed: all of it must outlive the trainer.
+struct TrainerParts {
+  CausalLm& model;
+  data::DataLoader& loader;
+  collectives::Communicator& communicator;
+  Env& env;
+  MetricsSink& metrics;
+};
+
+// Trains a language model on this rank's share of the data. The loss of a step is the mean over all answer tokens of
+// all ranks and micro-batches, so ranks and accumulation do not change the gradient. Collective: every rank makes the
+// same calls. One thread.
+class Trainer {
+ public:
+  Trainer(const TrainerParts& parts, const TrainerOptions& options);
+
+  // What the next steps minimise; cross_entropy_sum at first.
+  void set_loss(LossFunction loss) { loss_ = std::move(loss); }
+  // Loads the newest complete checkpoint of output_dir, if there is one. True if it did.
+  bool resume();
+  // Trains up to `step` (at most max_steps). False if it was asked to stop before; a checkpoint is saved then. Throws
+  // InvalidArgument when the loss is not a number, naming step and rate; nothing of that step is kept.
+  bool run_until(int64_t step);
+  // Saves checkpoint-<global_step> on rank 0; every rank waits for it.
+  void save();
+  int64_t global_step() const { return global_step_; }
+  // One entry for each step so far, those before a resume included.
+  const std::vector<LogEntry>& log_history() const { return log_history_; }
+
+ private:
+  struct StepResult;
+  StepResult train_step();
+  std::vector<data::Batch> next_batches();
+  void log_step(const StepResult& result, double seconds);
+
+  TrainerParts parts_;
+  TrainerOptions options_;
+  DistributedDataParallel ddp_;
+  AdamW optimizer_;
+  Checkpointer checkpointer_;
+  LossFunction loss_;
+  int64_t global_step_ = 0;
+  int64_t epoch_ = 0;
+  std::vector<LogEntry> log_history_;
+};
+
+}  // namespace deepseek_train::training

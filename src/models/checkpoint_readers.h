@@ -1,0 +1,11 @@
+// One reader for each kind of model on disk.
+#pragma once
+
+#include "deepseek_train/models/checkpoint.h"
+
+namespace deepseek_train::models {
+
+std::unique_ptr<Checkpoint> open_gguf_checkpoint(Env& env, const std::string& path);
+std::unique_ptr<Checkpoint> open_folder_checkpoint(Env& env, const std::string& folder);
+
+}  // namespace deepseek_train::models

@@ -1,0 +1,83 @@
+#include "deepseek_train/ops/linear.h"
+
+#include <utility>
+
+#include "deepseek_train/core/error.h"
+
+namespace deepseek_train::ops {
+namespace {
+
+class DenseLinearMethod : public LinearMethod {
+ public:
+  torch::Tensor apply(const torch::Tensor& input, const torch::Tensor& weight,
+                      const torch::Tensor& bias) override {
+    DST_CHECK(weight.defined(), "the dense method needs the weight, but it was released; ",
+              "set a method that holds packed weights, or keep the weight");
+    const auto dtype = input.scalar_type();
+    return at::linear(input, weight.to(dtype), bias.defined() ? bias.to(dtype) : bias);
+  }
+
+  std::string name() const override { return "dense"; }
+};
+
+}  // namespace
+
+std::shared_ptr<LinearMethod> dense_linear_method() {
+  return std::make_shared<DenseLinearMethod>();
+}
+
+Linear::Linear(const LinearOptions& options) : options_(options), method_(dense_linear_method()) {
+  DST_CHECK(options.in_features > 0 && options.out_features > 0, "a Linear of ",
+            options.in_features, " -> ", options.out_features,
+            " features; both must be positive: check the sizes in the model's config.json");
+  weight = register_parameter("weight", torch::empty({options.out_features, options.in_features}));
+  if (options.bias) bias = register_parameter("bias", torch::zeros({options.out_features}));
+}
+
+void Linear::reset_parameters(double std) {
+  torch::NoGradGuard no_grad;
+  DST_CHECK(weight.defined(), "reset_parameters on a Linear whose weight was released");
+  weight.normal_(0.0, std);
+  if (bias.defined()) bias.zero_();
+}
+
+torch::Tensor Linear::forward(const torch::Tensor& input) {
+  DST_CHECK(input.dim() > 0 && input.size(-1) == options_.in_features, "a Linear got ",
+            input.dim() > 0 ? input.size(-1) : 0, " input features and has weights for ",
+            options_.in_features);
+  return method_->apply(input, weight, bias);
+}
+
+void Linear::set_method(std::shared_ptr<LinearMethod> method) {
+  DST_CHECK(method != nullptr,
+            "set_method(nullptr); pass dense_linear_method() for the plain product");
+  method_ = std::move(method);
+}
+
+void Linear::share_weight(const torch::Tensor& other) {
+  DST_CHECK(other.dim() == 2 && other.size(0) == options_.out_features &&
+                other.size(1) == options_.in_features,
+            "share_weight got a tensor of shape ", other.sizes().vec(), ", wanted [",
+            options_.out_features, ", ", options_.in_features, "]");
+  unregister_weight();
+  weight = other;
+}
+
+void Linear::release_weight() {
+  unregister_weight();
+  weight = torch::Tensor();
+}
+
+void Linear::unregister_weight() {
+  // OrderedDict::erase leaves stale positions for the keys behind the erased one, so the dictionary
+  // is rebuilt.
+  parameters_.clear();
+  if (bias.defined()) parameters_.insert("bias", bias);
+}
+
+void Linear::pretty_print(std::ostream& stream) const {
+  stream << "Linear(" << options_.in_features << " -> " << options_.out_features
+         << (options_.bias ? ", bias" : "") << ", " << method_->name() << ")";
+}
+
+}  // namespace deepseek_train::ops

@@ -1,0 +1,72 @@
+#include "src/tuning/run_files.h"
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "deepseek_train/core/error.h"
+
+namespace deepseek_train::tuning {
+namespace {
+
+// Everything that changes the weights; evaluation and communication may differ between a run and its resumption.
+nlohmann::ordered_json fingerprint(const Recipe& recipe) {
+  const auto& t = recipe.training;
+  return {{"model_name_or_path", recipe.model_name_or_path},
+          {"compute_dtype", recipe.compute_dtype},
+          {"data.train", recipe.data.train},
+          {"data.format", recipe.data.format},
+          {"data.prompt", recipe.data.prompt},
+          {"data.answer", recipe.data.answer},
+          {"data.max_length", recipe.data.max_length},
+          {"training.max_steps", t.max_steps},
+          {"training.per_device_train_batch_size", t.per_device_train_batch_size},
+          {"training.gradient_accumulation_steps", t.gradient_accumulation_steps},
+          {"training.learning_rate", t.learning_rate},
+          {"training.min_learning_rate_ratio", t.min_learning_rate_ratio},
+          {"training.warmup_steps", t.warmup_steps},
+          {"training.weight_decay", t.weight_decay},
+          {"training.max_grad_norm", t.max_grad_norm},
+          {"training.seed", t.seed},
+          {"quantization.scheme", recipe.quantization.scheme},
+          {"quantization.qat_steps", recipe.quantization.qat_steps},
+          {"quantization.ignore", recipe.quantization.ignore}};
+}
+
+}  // namespace
+
+void claim_run_folder(Env& env, const Recipe& recipe) {
+  const auto path = in_run(recipe, "recipe.json");
+  const auto mine = fingerprint(recipe);
+  if (env.exists(path)) {
+    auto theirs = nlohmann::ordered_json::parse(read_text(env, path), nullptr, /*allow_exceptions=*/false);
+    for (const auto& [key, value] : mine.items()) {
+      const auto found = theirs.is_object() && theirs.contains(key) ? theirs[key] : nlohmann::ordered_json();
+      DST_CHECK(found == value, recipe.run_folder(), " holds a run with ", key, " = ", found.dump(),
+                ", this recipe has ", value.dump(), "; give the recipe another name, or remove the folder to start anew");
+    }
+    return;
+  }
+  write_text(env, path, mine.dump(2) + "\n");
+}
+
+std::vector<training::LogEntry> read_run_log(Env& env, const std::string& path) {
+  if (!env.exists(path)) return {};
+  std::map<int64_t, training::LogEntry> entries;
+  std::istringstream lines(read_text(env, path));
+  for (std::string line; std::getline(lines, line);) {
+    auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (!json.is_object() || !json.contains("step")) continue;  // a line cut by a kill
+    training::LogEntry entry{.step = json["step"],
+                             .loss = json.value("loss", 0.0),
+                             .learning_rate = json.value("learning_rate", 0.0),
+                             .grad_norm = json.value("grad_norm", 0.0),
+                             .tokens_per_second = json.value("tokens_per_second", 0.0)};
+    entries[entry.step] = entry;
+  }
+  std::vector<training::LogEntry> history;
+  for (const auto& [step, entry] : entries) history.push_back(entry);
+  return history;
+}
+
+}  // namespace deepseek_train::tuning

@@ -1,0 +1,124 @@
+#include <torch/torch.h>
+
+#include "deepseek_train/core/error.h"
+#include "deepseek_train/core/log.h"
+#include "deepseek_train/data/token_store.h"
+#include "deepseek_train/quantization/torch/qat.h"
+#include "deepseek_train/training/losses.h"
+#include "deepseek_train/training/trainer.h"
+#include "deepseek_train/tuning/export.h"
+#include "deepseek_train/tuning/job.h"
+#include "deepseek_train/tuning/model_loader.h"
+#include "src/tuning/run_files.h"
+
+namespace deepseek_train::tuning {
+namespace {
+
+// The models' class, seen as the trainer sees it.
+class LlamaCausalLm final : public training::CausalLm {
+ public:
+  explicit LlamaCausalLm(models::LlamaModel& model) : model_(model) {}
+  torch::nn::Module& module() override { return model_; }
+  torch::Tensor hidden_states(const torch::Tensor& input_ids) override { return model_.hidden_states(input_ids); }
+  torch::Tensor logits(const torch::Tensor& hidden) override { return model_.logits(hidden); }
+
+ private:
+  models::LlamaModel& model_;
+};
+
+training::TrainerOptions trainer_options(const JobContext& context) {
+  const auto& recipe = context.recipe.training;
+  training::TrainerOptions options;
+  options.output_dir = context.recipe.run_folder();
+  options.max_steps = recipe.max_steps + context.recipe.quantization.qat_steps;
+  options.gradient_accumulation_steps = recipe.gradient_accumulation_steps;
+  options.schedule = {.peak = recipe.learning_rate,
+                      .final_ratio = recipe.min_learning_rate_ratio,
+                      .warmup_steps = recipe.warmup_steps,
+                      .decay_steps = recipe.max_steps};
+  options.optimizer.weight_decay = recipe.weight_decay;
+  options.max_grad_norm = recipe.max_grad_norm;
+  options.save_steps = recipe.save_steps;
+  options.save_total_limit = static_cast<int>(recipe.save_total_limit);
+  options.stop_requested = context.stop_requested;
+  return options;
+}
+
+data::DistributedSampler make_sampler(const JobContext& context, const data::Dataset& dataset) {
+  return data::DistributedSampler({.num_samples = dataset.size(),
+                                   .num_replicas = context.communicator.size(),
+                                   .rank = context.communicator.rank(),
+                                   .seed = static_cast<uint64_t>(context.recipe.training.seed)});
+}
+
+// Rank 0 writes, the others wait.
+template <typename Write>
+void on_rank_0(const JobContext& context, const Write& write) {
+  if (context.communicator.rank() == 0) write();
+  context.communicator.barrier();
+}
+
+void export_tuned(const JobContext& context, models::LlamaModel& model, const text::Tokenizer& tokenizer) {
+  const auto& recipe = context.recipe;
+  on_rank_0(context, [&] {
+    export_bf16(context.env, bf16_folder(recipe), model, tokenizer);
+    log_info("exported ", bf16_folder(recipe));
+    if (recipe.quantization.scheme.empty()) return;
+    export_w8a8(context.env, ptq_folder(recipe), model, tokenizer, recipe.quantization.ignore);
+    log_info("exported ", ptq_folder(recipe));
+  });
+}
+
+// The last part of the run: the forward pass sees what INT8 will make of weights and activations, and learns to answer
+// as the tuned model does without it (quantization-aware distillation).
+bool train_quantized(const JobContext& context, training::Trainer& trainer, models::LlamaModel& model,
+                     const text::Tokenizer& tokenizer) {
+  const auto& recipe = context.recipe.quantization;
+  if (recipe.scheme.empty() || recipe.qat_steps == 0) return true;
+  auto tuned = load_model(context.env, bf16_folder(context.recipe), {.compute_dtype = model.compute_dtype()});
+  LlamaCausalLm teacher(*tuned.model);
+  trainer.set_loss([&](training::CausalLm& student, const data::Batch& batch) {
+    return training::distillation_sum(student, teacher, batch);
+  });
+  auto names = quantization::prepare_qat(model, quantization::scheme_by_name(recipe.scheme), recipe.ignore);
+  if (context.communicator.rank() == 0)
+    log_info("quantization-aware training: ", names.size(), " linear layers in ", recipe.scheme, ", ", recipe.qat_steps,
+             " steps; the loss is now the distance from the tuned model");
+  if (!trainer.run_until(context.recipe.training.max_steps + recipe.qat_steps)) return false;
+  on_rank_0(context, [&] {
+    export_w8a8(context.env, w8a8_folder(context.recipe), model, tokenizer, recipe.ignore);
+    log_info("exported ", w8a8_folder(context.recipe));
+  });
+  return true;
+}
+
+}  // namespace
+
+bool train(const JobContext& context) {
+  const auto& recipe = context.recipe;
+  on_rank_0(context, [&] { claim_run_folder(context.env, recipe); });
+  prepare_data(context);
+  auto loaded = load_model(context.env, recipe.model_name_or_path,
+                           {.compute_dtype = compute_dtype_by_name(recipe.compute_dtype), .float32_masters = true});
+  const auto& tokenizer = loaded.checkpoint->tokenizer();
+  data::TokenStore store(context.env, train_store(recipe));
+  store.check_tokenizer(tokenizer.sha256());
+  auto sampler = make_sampler(context, store);
+  data::DataLoader loader(store, sampler,
+                          {.batch_size = recipe.training.per_device_train_batch_size,
+                           .max_length = recipe.data.max_length,
+                           .pad_id = static_cast<uint32_t>(tokenizer.pad_id().value_or(0))});
+  LlamaCausalLm model(*loaded.model);
+  training::Trainer trainer({model, loader, context.communicator, context.env, context.metrics},
+                            trainer_options(context));
+  if (trainer.resume() && context.communicator.rank() == 0) log_info("going on from step ", trainer.global_step());
+
+  if (trainer.global_step() < recipe.training.max_steps) {
+    if (!trainer.run_until(recipe.training.max_steps)) return false;
+  }
+  // A checkpoint at exactly this step may stand for a run that ended before its exports.
+  if (trainer.global_step() == recipe.training.max_steps) export_tuned(context, *loaded.model, tokenizer);
+  return train_quantized(context, trainer, *loaded.model, tokenizer);
+}
+
+}  // namespace deepseek_train::tuning

@@ -1,0 +1,70 @@
+#include "deepseek_train/tuning/recipe.h"
+
+#include <gtest/gtest.h>
+
+#include "deepseek_train/core/error.h"
+
+namespace deepseek_train::tuning {
+namespace {
+
+constexpr std::string_view kValid = R"(name: trial
+model_name_or_path: model.gguf
+data:
+  train: train.jsonl
+  prompt: "Q: {q}"
+  answer: " {a}"
+training:
+  max_steps: 10
+  learning_rate: 2.0e-4
+)";
+
+std::string with(std::string_view from, std::string_view to) {
+  std::string text(kValid);
+  text.replace(text.find(from), from.size(), to);
+  return text;
+}
+
+void expect_error(const std::string& yaml, std::initializer_list<std::string_view> parts) {
+  try {
+    parse_recipe(yaml, "trial.yaml");
+    ADD_FAILURE() << "no error for:\n" << yaml;
+  } catch (const InvalidArgument& error) {
+    for (auto part : parts) EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
+  }
+}
+
+TEST(RecipeTest, ReadsValuesAndDefaults) {
+  auto recipe = parse_recipe(kValid, "trial.yaml");
+  EXPECT_EQ(recipe.name, "trial");
+  EXPECT_EQ(recipe.run_folder(), "runs/trial");
+  EXPECT_EQ(recipe.data.prompt, "Q: {q}");
+  EXPECT_EQ(recipe.training.max_steps, 10);
+  EXPECT_DOUBLE_EQ(recipe.training.learning_rate, 2e-4);
+  EXPECT_TRUE(recipe.quantization.scheme.empty());
+  EXPECT_FALSE(recipe.communication.insecure_network);
+}
+
+TEST(RecipeTest, ATypoNamesLineAndNearestKey) {
+  expect_error(with("learning_rate", "learnig_rate"), {"trial.yaml:9", "learnig_rate", "did you mean training.learning_rate"});
+  expect_error(with("data:\n", "dta:\n"), {"trial.yaml", "data"});
+}
+
+TEST(RecipeTest, WrongKindsAndRanges) {
+  expect_error(with("10", "ten"), {"trial.yaml:8", "max_steps", "ten", "whole number"});
+  expect_error(with("10", "0"), {"trial.yaml:8", "at least 1"});
+  expect_error(with("2.0e-4", "-1"), {"trial.yaml:9", "above zero"});
+  expect_error(with("2.0e-4", ".nan"), {"trial.yaml:9", "above zero"});
+  expect_error(std::string(kValid) + "quantization:\n  scheme: int3\n", {"trial.yaml:11", "int3", "w8a8"});
+  expect_error(std::string(kValid) + "quantization: 5\n", {"trial.yaml:10", "mapping"});
+  expect_error(with("name: trial", "name: a/b"), {"a/b", "slashes"});
+}
+
+TEST(RecipeTest, MissingKeysAndBrokenYaml) {
+  expect_error(with("  train: train.jsonl\n", ""), {"data.train", "missing"});
+  expect_error(with("name: trial\n", ""), {"name", "missing"});
+  expect_error("name: [", {"trial.yaml:", "not valid YAML"});
+  expect_error("just text", {"mapping"});
+}
+
+}  // namespace
+}  // namespace deepseek_train::tuning
