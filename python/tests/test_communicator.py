@@ -46,7 +46,8 @@ print(f"rank {rank} is done")
 @pytest.mark.parametrize("backend, transport", [("native", "shm"), ("native", "tcp"), ("mpi", "auto")])
 def test_two_ranks(launch, backend, transport):
     output = launch(2, COLLECTIVES, backend, transport).stdout
-    assert sorted(line for line in output.splitlines() if "done" in line) == ["rank 0 is done", "rank 1 is done"]
+    # mpirun may join the ranks' lines.
+    assert output.count("rank 0 is done") == 1 and output.count("rank 1 is done") == 1
 
 
 def test_an_exception_on_one_rank_reaches_the_other_at_once(launch):
