@@ -88,12 +88,22 @@ def test_everything_public_has_a_docstring():
                 assert attribute.__doc__, f"{name}.{member}"
 
 
+def cmake_of(cache):
+    names = ("CMAKE_COMMAND:", "CMAKE_INSTALL_PREFIX:", "CMAKE_CXX_COMPILER:", "CMAKE_BUILD_TYPE:")
+    lines = [line for line in cache.splitlines() if line.startswith(names)]
+    assert len(lines) == len(names), lines
+    return lines
+
+
 def test_pip_install_takes_the_module_that_was_built(tmp_path):
     if BUILD != ROOT / "build" / "release":
         pytest.fail(f"pyproject.toml packs build/release, the tests ran on {BUILD}")
     command = [sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "--target", tmp_path, "."]
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    # A user's shell: the set-up's cmake and ninja are not in the path, and the main build must not change hands.
+    environment = os.environ | {"PATH": "/usr/bin:/bin"}
+    cache = (BUILD / "CMakeCache.txt").read_text()
     run([*command, "--quiet", "--disable-pip-version-check"], env=environment, timeout=500)
+    assert cmake_of(cache) == cmake_of((BUILD / "CMakeCache.txt").read_text())
     installed = tmp_path / "deepseek_train"
     assert {"py.typed", "_core.pyi", "__init__.py"} <= {path.name for path in installed.iterdir()}
     code = "import deepseek_train as d; d.Communicator().barrier(); print(d.__file__, d.__version__)"

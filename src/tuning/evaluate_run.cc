@@ -77,10 +77,11 @@ ModelReport evaluate_model(const JobContext& context, const Candidate& candidate
   return report;
 }
 
-void measure_speed(const JobContext& context, LoadedModel& int8, at::ScalarType dtype, Report& report) {
+// INT8 layers take and give what the rest of the model flows in: here the dtype a deployment would choose.
+void measure_speed(const JobContext& context, Report& report) {
   auto fp32 = load_model(context.env, bf16_folder(context.recipe), {.compute_dtype = at::kFloat});
   auto bf16 = load_model(context.env, bf16_folder(context.recipe), {.compute_dtype = at::kBFloat16});
-  int8.model->set_compute_dtype(dtype);
+  auto int8 = load_model(context.env, ptq_folder(context.recipe), {.compute_dtype = compute_dtype_by_name("auto")});
   auto rates = prefill_tokens_per_second({fp32.model.get(), bf16.model.get(), int8.model.get()}, context.communicator);
   report.tokens_per_second = {{"fp32", rates[0]}, {"bf16", rates[1]}, {"int8", rates[2]}};
 }
@@ -103,7 +104,7 @@ Report evaluate_run(const JobContext& context) {
   const auto& recipe = context.recipe;
   DST_CHECK(!recipe.data.test.empty(), "the recipe has no data.test, so there is nothing to evaluate on");
   const auto records = read_test_records(context.env, sources_of(recipe.data, recipe.data.test));
-  const auto dtype = compute_dtype_by_name(recipe.compute_dtype);
+  const auto dtype = compute_dtype_by_name(recipe.evaluation.compute_dtype);
   Report report;
   report.name = recipe.name;
   report.num_test_records = static_cast<int64_t>(records.size());
@@ -117,7 +118,7 @@ Report evaluate_run(const JobContext& context) {
     report.models.push_back(evaluate_model(context, candidate, loaded, records, tuned));
     if (!loaded.int8_products) continue;
     report.kernel = describe_kernel(loaded);
-    if (report.tokens_per_second.empty()) measure_speed(context, loaded, dtype, report);
+    if (report.tokens_per_second.empty()) measure_speed(context, report);
   }
   report.log_history = read_run_log(context.env, run_log(recipe));
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - context.started).count();

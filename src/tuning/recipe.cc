@@ -104,6 +104,8 @@ class Section {
   std::vector<std::string> known_;
 };
 
+const std::vector<std::string> kDTypes = {"auto", "float32", "bfloat16"};
+
 void read_data(Section& section, DataRecipe& data) {
   section.require("train");
   section.read("train", data.train);
@@ -141,6 +143,7 @@ void read_evaluation(Section& section, EvaluationRecipe& evaluation) {
   section.read_at_least<int64_t>("max_new_tokens", evaluation.max_new_tokens, 1);
   section.read_at_least<int64_t>("batch_size", evaluation.batch_size, 1);
   section.read_at_least<int64_t>("context", evaluation.context, 2);
+  section.read_one_of("compute_dtype", evaluation.compute_dtype, kDTypes);
 }
 
 void read_communication(Section& section, CommunicationRecipe& communication) {
@@ -155,7 +158,7 @@ Recipe read_recipe(Section& section) {
   section.read("name", recipe.name);
   section.read("output_dir", recipe.output_dir);
   section.read("model_name_or_path", recipe.model_name_or_path);
-  section.read_one_of("compute_dtype", recipe.compute_dtype, {"auto", "float32", "bfloat16"});
+  section.read_one_of("compute_dtype", recipe.compute_dtype, kDTypes);
   section.section("data", [&](Section& s) { read_data(s, recipe.data); });
   section.section("training", [&](Section& s) { read_training(s, recipe.training); });
   section.section("quantization", [&](Section& s) { read_quantization(s, recipe.quantization); });

@@ -45,6 +45,9 @@ struct EvaluationRecipe {
   int64_t max_new_tokens = 8;
   int64_t batch_size = 50;
   int64_t context = 2048;  // tokens a window of the perplexity
+  // What models are scored in. Answers of two models are compared record by record, and bfloat16's own rounding would
+  // change some of them.
+  std::string compute_dtype = "float32";
 };
 
 struct CommunicationRecipe {
