@@ -8,7 +8,6 @@
 
 #include "deepseek_train/core/error.h"
 #include "deepseek_train/core/log.h"
-#include "deepseek_train/training/losses.h"
 
 namespace deepseek_train::training {
 
@@ -26,7 +25,7 @@ Trainer::Trainer(const TrainerParts& parts, const TrainerOptions& options)
       ddp_(parts.model.module(), parts.communicator),
       optimizer_(parts.model.module(), options.optimizer),
       checkpointer_(parts.env, options.output_dir, options.save_total_limit),
-      loss_(cross_entropy_sum) {
+      loss_(cross_entropy()) {
   DST_CHECK(options.max_steps > 0, "max_steps is ", options.max_steps, ", wanted at least 1");
   DST_CHECK(options.gradient_accumulation_steps > 0, "gradient_accumulation_steps is ",
             options.gradient_accumulation_steps, ", wanted at least 1");
@@ -61,9 +60,9 @@ std::vector<data::Batch> Trainer::next_batches() {
 
 Trainer::StepResult Trainer::train_step() {
   auto batches = next_batches();
-  std::array<int64_t, 2> counts = {0, 0};  // tokens with loss, tokens read
+  std::array<int64_t, 2> counts = {0, 0};  // positions in the loss, tokens read
   for (const auto& batch : batches) {
-    counts[0] += batch.num_loss_tokens();
+    counts[0] += loss_.count(batch);
     for (int64_t length : batch.lengths) counts[1] += length;
   }
   parts_.communicator.all_reduce(std::span<int64_t>(counts));
@@ -73,7 +72,7 @@ Trainer::StepResult Trainer::train_step() {
   double loss_sum = 0;
   for (size_t i = 0; i < batches.size(); ++i) {
     ddp_.set_sync(i + 1 == batches.size());
-    auto loss = loss_(parts_.model, batches[i]);
+    auto loss = loss_.sum(parts_.model, batches[i]);
     loss_sum += loss.item<double>();
     (loss / static_cast<double>(counts[0])).backward();
   }

@@ -4,7 +4,6 @@
 #include "deepseek_train/core/log.h"
 #include "deepseek_train/data/token_store.h"
 #include "deepseek_train/quantization/torch/qat.h"
-#include "deepseek_train/training/losses.h"
 #include "deepseek_train/training/trainer.h"
 #include "deepseek_train/tuning/export.h"
 #include "deepseek_train/tuning/job.h"
@@ -77,9 +76,7 @@ bool train_quantized(const JobContext& context, training::Trainer& trainer, mode
   if (recipe.scheme.empty() || recipe.qat_steps == 0) return true;
   auto tuned = load_model(context.env, bf16_folder(context.recipe), {.compute_dtype = model.compute_dtype()});
   LlamaCausalLm teacher(*tuned.model);
-  trainer.set_loss([&](training::CausalLm& student, const data::Batch& batch) {
-    return training::distillation_sum(student, teacher, batch);
-  });
+  trainer.set_loss(training::distillation(teacher));
   auto names = quantization::prepare_qat(model, quantization::scheme_by_name(recipe.scheme), recipe.ignore);
   if (context.communicator.rank() == 0)
     log_info("quantization-aware training: ", names.size(), " linear layers in ", recipe.scheme, ", ", recipe.qat_steps,

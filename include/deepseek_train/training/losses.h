@@ -1,6 +1,8 @@
-// Losses, as sums over tokens: the caller divides by the global number of tokens, so that accumulation and the number of
-// ranks do not change the gradient.
+// Losses, as sums over the positions they count: the caller divides by the global count, so that accumulation and the
+// number of ranks do not change the gradient.
 #pragma once
+
+#include <functional>
 
 #include "deepseek_train/data/batch.h"
 #include "deepseek_train/training/causal_lm.h"
@@ -11,9 +13,19 @@ namespace deepseek_train::training {
 // predicted from positions before it. Rows without a label never reach the output projection: cost N * V, not B * T * V.
 torch::Tensor cross_entropy_sum(CausalLm& model, const data::Batch& batch);
 
-// Sum over the same positions of KL(teacher || student): the student learns the teacher's whole distribution, not one
-// right token (Hinton et al. 2015, arXiv 1503.02531). The teacher runs without gradients; same vocabulary. Cost: one
-// more forward pass.
+// Sum of KL(teacher || student) over every predicted position of the batch, prompts included: the student learns the
+// teacher's whole distribution everywhere, not one right token (Hinton et al. 2015, arXiv 1503.02531). The teacher runs
+// without gradients; same vocabulary. Cost: one more forward pass, and logits of all B * T positions twice.
 torch::Tensor distillation_sum(CausalLm& student, CausalLm& teacher, const data::Batch& batch);
+
+// What a trainer minimises: a sum over a batch, and the number of positions it is over.
+struct Loss {
+  std::function<torch::Tensor(CausalLm& model, const data::Batch& batch)> sum;
+  std::function<int64_t(const data::Batch& batch)> count;
+};
+
+Loss cross_entropy();
+// Borrows the teacher.
+Loss distillation(CausalLm& teacher);
 
 }  // namespace deepseek_train::training

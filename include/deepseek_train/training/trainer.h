@@ -14,6 +14,7 @@
 #include "deepseek_train/training/causal_lm.h"
 #include "deepseek_train/training/checkpointer.h"
 #include "deepseek_train/training/distributed_data_parallel.h"
+#include "deepseek_train/training/losses.h"
 #include "deepseek_train/training/schedule.h"
 
 namespace deepseek_train::training {
@@ -32,9 +33,6 @@ struct TrainerOptions {
   std::function<bool()> stop_requested;
 };
 
-// The sum over a batch's tokens with loss of whatever is to fall; see losses.h.
-using LossFunction = std::function<torch::Tensor(CausalLm& model, const data::Batch& batch)>;
-
 // Everything a trainer works on. Borrowed: all of it must outlive the trainer.
 struct TrainerParts {
   CausalLm& model;
@@ -44,15 +42,15 @@ struct TrainerParts {
   MetricsSink& metrics;
 };
 
-// Trains a language model on this rank's share of the data. The loss of a step is the mean over all answer tokens of
+// Trains a language model on this rank's share of the data. The loss of a step is the mean over all counted tokens of
 // all ranks and micro-batches, so ranks and accumulation do not change the gradient. Collective: every rank makes the
 // same calls. One thread.
 class Trainer {
  public:
   Trainer(const TrainerParts& parts, const TrainerOptions& options);
 
-  // What the next steps minimise; cross_entropy_sum at first.
-  void set_loss(LossFunction loss) { loss_ = std::move(loss); }
+  // What the next steps minimise; cross_entropy() at first.
+  void set_loss(Loss loss) { loss_ = std::move(loss); }
   // Loads the newest complete checkpoint of output_dir, if there is one. True if it did.
   bool resume();
   // Trains up to `step` (at most max_steps). False if it was asked to stop before; a checkpoint is saved then. Throws
@@ -75,7 +73,7 @@ class Trainer {
   DistributedDataParallel ddp_;
   AdamW optimizer_;
   Checkpointer checkpointer_;
-  LossFunction loss_;
+  Loss loss_;
   int64_t global_step_ = 0;
   int64_t epoch_ = 0;
   std::vector<LogEntry> log_history_;
