@@ -1,5 +1,6 @@
-// A training loop of one's own on the library's parts: a plain torch::nn::Module, its gradients summed over the ranks,
-// a sampler that gives every rank its share. Learns which of two sines a noisy wave is.
+// A training loop of one's own on the library's parts: a plain torch::nn::Module, its gradients
+// summed over the ranks, a sampler that gives every rank its share. Learns which of two sines a
+// noisy wave is.
 #include <torch/torch.h>
 
 #include <cstdio>
@@ -22,7 +23,8 @@ std::pair<torch::Tensor, torch::Tensor> make_data() {
 }
 
 torch::nn::Sequential make_model() {
-  return torch::nn::Sequential(torch::nn::Linear(kLength, 16), torch::nn::Tanh(), torch::nn::Linear(16, 2));
+  return torch::nn::Sequential(torch::nn::Linear(kLength, 16), torch::nn::Tanh(),
+                               torch::nn::Linear(16, 2));
 }
 
 // The next `count` samples of this rank.
@@ -41,26 +43,29 @@ torch::Tensor next_samples(data::DistributedSampler& sampler, int64_t count) {
 }  // namespace
 
 int main() {
-  auto communicator = collectives::make_communicator({.launch = collectives::launch_info_from_environment()});
+  auto communicator =
+      collectives::make_communicator({.launch = collectives::launch_info_from_environment()});
   auto [waves, labels] = make_data();
   auto model = make_model();
   training::DistributedDataParallel ddp(*model, *communicator);
   training::AdamW optimizer(*model, {.weight_decay = 0.0});
-  data::DistributedSampler sampler(
-      {.num_samples = kSamples, .num_replicas = communicator->size(), .rank = communicator->rank()});
+  data::DistributedSampler sampler({.num_samples = kSamples,
+                                    .num_replicas = communicator->size(),
+                                    .rank = communicator->rank()});
 
   const int64_t batch = 64 / communicator->size();
   for (int step = 0; step < 100; ++step) {
     auto mine = next_samples(sampler, batch);
     ddp.zero_grad();
-    auto loss = at::cross_entropy_loss(model->forward(waves.index_select(0, mine)), labels.index_select(0, mine), {},
-                                       at::Reduction::Sum);
+    auto loss = at::cross_entropy_loss(model->forward(waves.index_select(0, mine)),
+                                       labels.index_select(0, mine), {}, at::Reduction::Sum);
     (loss / static_cast<double>(batch * communicator->size())).backward();
     ddp.wait();
     optimizer.step(/*learning_rate=*/1e-2);
   }
 
   auto right = (model->forward(waves).argmax(1) == labels).to(at::kFloat).mean().item<float>();
-  if (communicator->rank() == 0) std::printf("%d ranks, accuracy %.3f\n", communicator->size(), right);
+  if (communicator->rank() == 0)
+    std::printf("%d ranks, accuracy %.3f\n", communicator->size(), right);
   return right > 0.9f ? 0 : 1;
 }

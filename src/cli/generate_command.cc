@@ -15,16 +15,19 @@ struct GenerateArguments {
 
 // A prompt typed in a shell writes a line break as \n.
 std::string with_line_breaks(std::string text) {
-  for (size_t at = text.find("\\n"); at != std::string::npos; at = text.find("\\n", at + 1)) text.replace(at, 2, "\n");
+  for (size_t at = text.find("\\n"); at != std::string::npos; at = text.find("\\n", at + 1))
+    text.replace(at, 2, "\n");
   return text;
 }
 
 int generate_text(Session& session, const GenerateArguments& arguments) {
   if (!session.is_lead()) return 0;
-  auto loaded = tuning::load_model(posix_env(), arguments.model,
-                                   {.compute_dtype = tuning::compute_dtype_by_name(arguments.compute_dtype)});
+  auto loaded =
+      tuning::load_model(posix_env(), arguments.model,
+                         {.compute_dtype = tuning::compute_dtype_by_name(arguments.compute_dtype)});
   const auto& tokenizer = loaded.checkpoint->tokenizer();
-  models::GenerateOptions options{.max_new_tokens = arguments.max_new_tokens, .eos_token_id = tokenizer.eos_id()};
+  models::GenerateOptions options{.max_new_tokens = arguments.max_new_tokens,
+                                  .eos_token_id = tokenizer.eos_id()};
   options.on_token = [&](size_t, int32_t token) {
     const int32_t ids[] = {token};
     auto text = tokenizer.decode(ids);
@@ -41,12 +44,21 @@ int generate_text(Session& session, const GenerateArguments& arguments) {
 void add_generate_command(CLI::App& app, Command& run) {
   static GenerateArguments arguments;
   auto* command = app.add_subcommand("generate", "Greedy continuation of a prompt");
-  command->add_option("model", arguments.model, "a Hugging Face folder or a .gguf file")->required();
-  command->add_option("--prompt", arguments.prompt, "the text to continue; \\n stands for a line break")->required();
-  command->add_option("--max-new-tokens", arguments.max_new_tokens, "at most so many tokens")->capture_default_str();
-  command->add_option("--compute-dtype", arguments.compute_dtype, "auto, float32 or bfloat16")->capture_default_str();
-  command->footer("Example: deepseek-train generate runs/quickstart/export/w8a8 --prompt 'Software: plays chess\\nSection:'");
-  command->callback([&run] { run = [](Session& session) { return generate_text(session, arguments); }; });
+  command->add_option("model", arguments.model, "a Hugging Face folder or a .gguf file")
+      ->required();
+  command
+      ->add_option("--prompt", arguments.prompt,
+                   "the text to continue; \\n stands for a line break")
+      ->required();
+  command->add_option("--max-new-tokens", arguments.max_new_tokens, "at most so many tokens")
+      ->capture_default_str();
+  command->add_option("--compute-dtype", arguments.compute_dtype, "auto, float32 or bfloat16")
+      ->capture_default_str();
+  command->footer(
+      "Example: deepseek-train generate runs/quickstart/export/w8a8 --prompt 'Software: plays "
+      "chess\\nSection:'");
+  command->callback(
+      [&run] { run = [](Session& session) { return generate_text(session, arguments); }; });
 }
 
 }  // namespace deepseek_train::cli

@@ -13,12 +13,15 @@ int show_info(Session& session, const std::string& path) {
   auto checkpoint = models::open_checkpoint(posix_env(), path);
   const auto& config = checkpoint->config();
   const auto names = checkpoint->tensor_names();
-  std::printf("%s\n  architecture   llama, %ld layers, hidden %ld, %ld heads (%ld key-value), vocabulary %ld\n", path.c_str(),
-              static_cast<long>(config.num_hidden_layers), static_cast<long>(config.hidden_size),
-              static_cast<long>(config.num_attention_heads), static_cast<long>(config.num_key_value_heads),
-              static_cast<long>(config.vocab_size));
+  std::printf(
+      "%s\n  architecture   llama, %ld layers, hidden %ld, %ld heads (%ld key-value), vocabulary "
+      "%ld\n",
+      path.c_str(), static_cast<long>(config.num_hidden_layers),
+      static_cast<long>(config.hidden_size), static_cast<long>(config.num_attention_heads),
+      static_cast<long>(config.num_key_value_heads), static_cast<long>(config.vocab_size));
   std::printf("  context        %ld positions\n  tensors        %zu\n  embeddings     %s\n",
-              static_cast<long>(config.max_position_embeddings), names.size(), config.tie_word_embeddings ? "tied" : "untied");
+              static_cast<long>(config.max_position_embeddings), names.size(),
+              config.tie_word_embeddings ? "tied" : "untied");
   std::printf("  compression    %s\n  tokenizer      %s\n",
               checkpoint->quantization_config().empty() ? "none" : "compressed-tensors",
               checkpoint->tokenizer().sha256().c_str());

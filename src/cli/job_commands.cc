@@ -29,7 +29,8 @@ int run_stage(Session& session, const std::string& recipe_path, const Stage& sta
 }
 
 int stopped(Session& session, const std::string& recipe_path) {
-  if (session.is_lead()) std::printf("\nstopped; the same command goes on from here (recipe %s)\n", recipe_path.c_str());
+  if (session.is_lead())
+    std::printf("\nstopped; the same command goes on from here (recipe %s)\n", recipe_path.c_str());
   return kExitStopped;
 }
 
@@ -40,24 +41,31 @@ void add_job_commands(CLI::App& app, Command& run) {
   auto add = [&](const char* name, const char* description, Stage stage) {
     auto* command = app.add_subcommand(name, description);
     command->add_option("recipe", recipe_path, "the recipe, a YAML file")->required();
-    command->callback([&run, stage] { run = [stage](Session& session) { return run_stage(session, recipe_path, stage); }; });
+    command->callback([&run, stage] {
+      run = [stage](Session& session) { return run_stage(session, recipe_path, stage); };
+    });
     return command;
   };
-  add("prepare", "Tokenize a recipe's training data into its token store", [](Session&, const tuning::JobContext& context) {
-    tuning::prepare_data(context);
-    return 0;
-  });
-  add("train", "Fine-tune and quantize; resumes a stopped run", [](Session& session, const tuning::JobContext& context) {
-    return tuning::train(context) ? 0 : stopped(session, recipe_path);
-  });
-  add("run", "The whole job: prepare, train, export, evaluate, report", [](Session& session, const tuning::JobContext& context) {
-    if (!tuning::train(context)) return stopped(session, recipe_path);
-    auto report = tuning::evaluate_run(context);
-    if (session.is_lead())
-      std::printf("\n%s\nreport: %s/report.html (%.0f s in all)\n", tuning::to_text(report).c_str(),
-                  context.recipe.run_folder().c_str(), report.seconds);
-    return 0;
-  })->footer("Example: mpirun -n 2 deepseek-train run examples/routing/quickstart.yaml");
+  add("prepare", "Tokenize a recipe's training data into its token store",
+      [](Session&, const tuning::JobContext& context) {
+        tuning::prepare_data(context);
+        return 0;
+      });
+  add("train", "Fine-tune and quantize; resumes a stopped run",
+      [](Session& session, const tuning::JobContext& context) {
+        return tuning::train(context) ? 0 : stopped(session, recipe_path);
+      });
+  add("run", "The whole job: prepare, train, export, evaluate, report",
+      [](Session& session, const tuning::JobContext& context) {
+        if (!tuning::train(context)) return stopped(session, recipe_path);
+        auto report = tuning::evaluate_run(context);
+        if (session.is_lead())
+          std::printf("\n%s\nreport: %s/report.html (%.0f s in all)\n",
+                      tuning::to_text(report).c_str(), context.recipe.run_folder().c_str(),
+                      report.seconds);
+        return 0;
+      })
+      ->footer("Example: mpirun -n 2 deepseek-train run examples/routing/quickstart.yaml");
 }
 
 }  // namespace deepseek_train::cli

@@ -28,14 +28,17 @@ void ProgressSink::record(int64_t step, const MetricValues& values) {
   if (step != total_steps_ && now - last_line_ < std::chrono::seconds(2)) return;
   last_line_ = now;
   const auto elapsed = std::chrono::duration<double>(now - begin_).count();
-  const double left = elapsed / static_cast<double>(step - first_step_) * static_cast<double>(total_steps_ - step);
-  std::printf("step %ld/%ld  loss %.4f  %.0f tokens/s  %s left\n", static_cast<long>(step), static_cast<long>(total_steps_),
-              value_of(values, "loss"), value_of(values, "tokens_per_second"), duration_text(left).c_str());
+  const double left =
+      elapsed / static_cast<double>(step - first_step_) * static_cast<double>(total_steps_ - step);
+  std::printf("step %ld/%ld  loss %.4f  %.0f tokens/s  %s left\n", static_cast<long>(step),
+              static_cast<long>(total_steps_), value_of(values, "loss"),
+              value_of(values, "tokens_per_second"), duration_text(left).c_str());
   std::fflush(stdout);
 }
 
 JsonlSink::JsonlSink(const std::string& path) : file_(path, std::ios::app) {
-  DST_CHECK_AS(Unavailable, file_.good(), "cannot append to ", path, "; is the folder writable and the disk not full?");
+  DST_CHECK_AS(Unavailable, file_.good(), "cannot append to ", path,
+               "; is the folder writable and the disk not full?");
 }
 
 void JsonlSink::record(int64_t step, const MetricValues& values) {

@@ -10,8 +10,8 @@
 
 namespace deepseek_train::cli {
 
-// "step 12/60  loss 1.234  560 tokens/s  1 min 20 s left": a line at most every two seconds. Whole lines, because mpirun
-// hands every rank a terminal, even when its own output goes to a file.
+// "step 12/60  loss 1.234  560 tokens/s  1 min 20 s left": a line at most every two seconds. Whole
+// lines, because mpirun hands every rank a terminal, even when its own output goes to a file.
 class ProgressSink final : public MetricsSink {
  public:
   explicit ProgressSink(int64_t total_steps) : total_steps_(total_steps) {}

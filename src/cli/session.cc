@@ -24,8 +24,8 @@ void on_signal(int signal) {
   if (num_signals.fetch_add(1) > 0) std::_Exit(128 + signal);
 }
 
-// Ctrl-C reaches mpirun alone: Open MPI 4.1 tells its ranks with SIGCONT at once, and with SIGTERM only after
-// odls_base_sigkill_timeout seconds. A SIGCONT from anybody else is job control.
+// Ctrl-C reaches mpirun alone: Open MPI 4.1 tells its ranks with SIGCONT at once, and with SIGTERM
+// only after odls_base_sigkill_timeout seconds. A SIGCONT from anybody else is job control.
 void on_continue(int signal, siginfo_t* info, void*) {
   if (info->si_pid == ::getppid()) on_signal(signal);
 }
@@ -66,12 +66,13 @@ collectives::Communicator& Session::connect(const SessionOptions& options) {
   return *communicator_;
 }
 
-// Often all ranks meet the same mistake at once. The first rank speaks; the others wait a moment for the launcher to
-// end them, and speak only if it did not: then theirs is the only message.
+// Often all ranks meet the same mistake at once. The first rank speaks; the others wait a moment
+// for the launcher to end them, and speak only if it did not: then theirs is the only message.
 int Session::report(const std::string& message) {
   if (communicator_) communicator_->abort(message);
   if (!is_lead()) {
-    for (int i = 0; i < 30 && !stop_requested(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    for (int i = 0; i < 30 && !stop_requested(); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
     if (stop_requested()) return kExitError;
   }
   const auto who = launch_.size > 1 ? concat(" (rank ", launch_.rank, ")") : std::string();

@@ -1,4 +1,5 @@
-// What every command of the program shares: ranks, threads, signals, and how an error ends the program.
+// What every command of the program shares: ranks, threads, signals, and how an error ends the
+// program.
 #pragma once
 
 #include <functional>

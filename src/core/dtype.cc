@@ -7,20 +7,16 @@ namespace deepseek_train {
 size_t size_bytes(DType dtype) {
   switch (dtype) {
     case DType::kFloat64:
-    case DType::kInt64:
-      return 8;
+    case DType::kInt64: return 8;
     case DType::kFloat32:
-    case DType::kInt32:
-      return 4;
+    case DType::kInt32: return 4;
     case DType::kBFloat16:
-    case DType::kFloat16:
-      return 2;
+    case DType::kFloat16: return 2;
     case DType::kInt8:
     case DType::kUInt8:
     case DType::kBool:
     case DType::kFloat8E4M3:
-    case DType::kFloat8E5M2:
-      return 1;
+    case DType::kFloat8E5M2: return 1;
   }
   throw Internal(concat("unknown DType ", static_cast<int>(dtype)));
 }

@@ -17,7 +17,8 @@ spdlog::level::level_enum to_spdlog(LogLevel level) {
   return spdlog::level::info;
 }
 
-// Our own logger, so that a program's spdlog settings are left as they are. spdlog's loggers lock for themselves.
+// Our own logger, so that a program's spdlog settings are left as they are. spdlog's loggers lock
+// for themselves.
 spdlog::logger& logger() {
   static spdlog::logger instance = [] {
     spdlog::logger made("deepseek_train", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
@@ -33,7 +34,8 @@ spdlog::logger& logger() {
 void set_log_level(LogLevel level) { logger().set_level(to_spdlog(level)); }
 
 void set_log_prefix(std::string_view prefix) {
-  logger().set_pattern(prefix.empty() ? "%H:%M:%S %^%l%$ %v" : concat("%H:%M:%S %^%l%$ [", prefix, "] %v"));
+  logger().set_pattern(prefix.empty() ? "%H:%M:%S %^%l%$ %v"
+                                      : concat("%H:%M:%S %^%l%$ [", prefix, "] %v"));
 }
 
 void log_line(LogLevel level, std::string_view text) { logger().log(to_spdlog(level), "{}", text); }

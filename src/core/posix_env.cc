@@ -1,5 +1,5 @@
-// Plain POSIX calls and no std::filesystem: libtorch.so exports parts of its own copy of it, which then replace the
-// standard library's in the whole program and crash.
+// Plain POSIX calls and no std::filesystem: libtorch.so exports parts of its own copy of it, which
+// then replace the standard library's in the whole program and crash.
 #include <dirent.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -73,7 +73,9 @@ class MappedFile final : public ReadableFile {
   MappedFile& operator=(const MappedFile&) = delete;
 
   const std::string& path() const override { return path_; }
-  std::span<const std::byte> bytes() const override { return {static_cast<const std::byte*>(data_), size_}; }
+  std::span<const std::byte> bytes() const override {
+    return {static_cast<const std::byte*>(data_), size_};
+  }
 
  private:
   std::string path_;
@@ -95,7 +97,8 @@ class PosixWritableFile final : public WritableFile {
 
   void append(std::span<const std::byte> bytes) override {
     while (!bytes.empty()) {
-      ssize_t written = ::write(fd_.get(), bytes.data(), std::min<size_t>(bytes.size(), size_t{1} << 30));
+      ssize_t written =
+          ::write(fd_.get(), bytes.data(), std::min<size_t>(bytes.size(), size_t{1} << 30));
       if (written < 0 && errno == EINTR) continue;
       if (written < 0) throw_errno(concat("write ", bytes.size(), " bytes to"), path_, errno);
       bytes = bytes.subspan(static_cast<size_t>(written));
@@ -142,11 +145,13 @@ class PosixEnv final : public Env {
   }
   void make_folders(const std::string& folder) override { make_folders_or_throw(folder); }
   void rename(const std::string& from, const std::string& to) override {
-    if (::rename(from.c_str(), to.c_str()) != 0) throw_errno(concat("rename ", from, " to"), to, errno);
+    if (::rename(from.c_str(), to.c_str()) != 0)
+      throw_errno(concat("rename ", from, " to"), to, errno);
     sync_folder(parent_of(to));
   }
   void remove_all(const std::string& path) override {
-    if (::nftw(path.c_str(), remove_entry, /*nopenfd=*/16, FTW_DEPTH | FTW_PHYS) != 0 && errno != ENOENT)
+    if (::nftw(path.c_str(), remove_entry, /*nopenfd=*/16, FTW_DEPTH | FTW_PHYS) != 0 &&
+        errno != ENOENT)
       throw_errno("remove", path, errno);
   }
   std::string native_path(const std::string& path) override { return path; }

@@ -14,7 +14,8 @@ std::string detail::number_text(double value) {
 
 std::string fixed(double value, int digits) {
   char buffer[400];
-  auto [end, error] = std::to_chars(buffer, buffer + sizeof(buffer), value, std::chars_format::fixed, digits);
+  auto [end, error] =
+      std::to_chars(buffer, buffer + sizeof(buffer), value, std::chars_format::fixed, digits);
   return std::string(buffer, end);
 }
 

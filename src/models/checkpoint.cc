@@ -18,18 +18,20 @@ std::unique_ptr<Checkpoint> open_checkpoint(Env& env, const std::string& path) {
   return open_folder_checkpoint(env, path);
 }
 
-void load_weights(LlamaModel& model, const Checkpoint& checkpoint, const std::set<std::string>& elsewhere) {
+void load_weights(LlamaModel& model, const Checkpoint& checkpoint,
+                  const std::set<std::string>& elsewhere) {
   torch::NoGradGuard no_grad;
   auto available = checkpoint.tensor_names();
   std::set<std::string> unused(available.begin(), available.end());
-  // A tied checkpoint may carry the shared matrix twice; the embedding's copy is the one that counts.
+  // A tied checkpoint may carry the shared matrix twice; the embedding's copy is the one that
+  // counts.
   if (checkpoint.config().tie_word_embeddings) unused.erase("lm_head.weight");
   for (auto& parameter : model.named_parameters()) {
     if (elsewhere.contains(parameter.key())) continue;
     auto stored = checkpoint.tensor(parameter.key());
-    DST_CHECK_AS(DataCorruption, stored.sizes() == parameter.value().sizes(), checkpoint.path(), ": tensor ",
-                 parameter.key(), " has shape ", stored.sizes().vec(), ", config.json asks for ",
-                 parameter.value().sizes().vec());
+    DST_CHECK_AS(DataCorruption, stored.sizes() == parameter.value().sizes(), checkpoint.path(),
+                 ": tensor ", parameter.key(), " has shape ", stored.sizes().vec(),
+                 ", config.json asks for ", parameter.value().sizes().vec());
     parameter.value().copy_(stored);
     unused.erase(parameter.key());
   }
@@ -38,21 +40,22 @@ void load_weights(LlamaModel& model, const Checkpoint& checkpoint, const std::se
                " tensors the model does not use, the first is ", *unused.begin());
 }
 
-FolderFiles folder_files(const LlamaConfig& config, const text::Tokenizer& tokenizer, std::string_view dtype,
-                         std::string_view quantization_config) {
+FolderFiles folder_files(const LlamaConfig& config, const text::Tokenizer& tokenizer,
+                         std::string_view dtype, std::string_view quantization_config) {
   nlohmann::ordered_json generation = {{"_from_model_config", true}};
   if (config.bos_token_id) generation["bos_token_id"] = *config.bos_token_id;
   if (config.eos_token_id) generation["eos_token_id"] = *config.eos_token_id;
   if (config.pad_token_id) generation["pad_token_id"] = *config.pad_token_id;
-  return {to_config_json(config, dtype, quantization_config), tokenizer.to_json(), tokenizer.config_json(),
-          generation.dump(2) + "\n"};
+  return {to_config_json(config, dtype, quantization_config), tokenizer.to_json(),
+          tokenizer.config_json(), generation.dump(2) + "\n"};
 }
 
 void write_folder(Env& env, const std::string& folder, const FolderFiles& files,
                   const std::vector<formats::NamedTensor>& tensors) {
   auto temporary = concat(folder, ".partial-", ::getpid());
   try {
-    formats::write_tensors(env, join_path(temporary, "model.safetensors"), tensors, {{"format", "pt"}});
+    formats::write_tensors(env, join_path(temporary, "model.safetensors"), tensors,
+                           {{"format", "pt"}});
     write_text(env, join_path(temporary, "config.json"), files.config_json);
     write_text(env, join_path(temporary, "tokenizer.json"), files.tokenizer_json);
     write_text(env, join_path(temporary, "tokenizer_config.json"), files.tokenizer_config_json);

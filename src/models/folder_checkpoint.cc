@@ -12,13 +12,14 @@ std::vector<std::string> shard_names(Env& env, const std::string& folder) {
   auto index_path = join_path(folder, "model.safetensors.index.json");
   if (!env.exists(index_path)) return {"model.safetensors"};
   auto index = nlohmann::json::parse(read_text(env, index_path), nullptr, false);
-  DST_CHECK_AS(DataCorruption, index.is_object() && index.contains("weight_map") && index["weight_map"].is_object(),
+  DST_CHECK_AS(DataCorruption,
+               index.is_object() && index.contains("weight_map") && index["weight_map"].is_object(),
                index_path, " has no \"weight_map\" object");
   std::set<std::string> names;
   for (const auto& [tensor, shard] : index["weight_map"].items()) {
     auto name = shard.get<std::string>();
-    DST_CHECK_AS(DataCorruption, name.find('/') == std::string::npos, index_path, " names the shard ", name,
-                 ", which is not in the folder itself");
+    DST_CHECK_AS(DataCorruption, name.find('/') == std::string::npos, index_path,
+                 " names the shard ", name, ", which is not in the folder itself");
     names.insert(name);
   }
   return {names.begin(), names.end()};
@@ -33,7 +34,8 @@ class FolderCheckpoint final : public Checkpoint {
         tokenizer_(text::Tokenizer::from_json(read_text(env, join_path(folder, "tokenizer.json")),
                                               tokenizer_config(env, folder))) {
     auto config = nlohmann::json::parse(config_json_);
-    if (config.contains("quantization_config")) quantization_config_ = config["quantization_config"].dump();
+    if (config.contains("quantization_config"))
+      quantization_config_ = config["quantization_config"].dump();
     for (const auto& name : shard_names(env, folder)) add_shard(env, join_path(folder, name));
   }
 
@@ -49,8 +51,8 @@ class FolderCheckpoint final : public Checkpoint {
   }
   torch::Tensor tensor(const std::string& name) const override {
     auto found = views_.find(name);
-    DST_CHECK_AS(NotFound, found != views_.end(), path_, " has no tensor ", name, "; nearest: ",
-                 nearest_word(name, tensor_names()));
+    DST_CHECK_AS(NotFound, found != views_.end(), path_, " has no tensor ", name,
+                 "; nearest: ", nearest_word(name, tensor_names()));
     return formats::as_tensor(*found->second);
   }
 
@@ -62,8 +64,8 @@ class FolderCheckpoint final : public Checkpoint {
   void add_shard(Env& env, const std::string& path) {
     shards_.push_back(std::make_unique<formats::SafetensorsFile>(env, path));
     for (const auto& tensor : shards_.back()->tensors())
-      DST_CHECK_AS(DataCorruption, views_.emplace(tensor.name, &tensor).second, path_, " holds the tensor ",
-                   tensor.name, " in two shards");
+      DST_CHECK_AS(DataCorruption, views_.emplace(tensor.name, &tensor).second, path_,
+                   " holds the tensor ", tensor.name, " in two shards");
   }
 
   std::string path_;

@@ -32,7 +32,8 @@ PaddedPrompts pad(const std::vector<std::vector<int32_t>>& prompts, int64_t pad_
 
 }  // namespace
 
-std::vector<std::vector<int32_t>> generate(LlamaModel& model, const std::vector<std::vector<int32_t>>& prompts,
+std::vector<std::vector<int32_t>> generate(LlamaModel& model,
+                                           const std::vector<std::vector<int32_t>>& prompts,
                                            const GenerateOptions& options) {
   torch::InferenceMode inference;
   std::vector<std::vector<int32_t>> results(prompts.size());
@@ -40,9 +41,10 @@ std::vector<std::vector<int32_t>> generate(LlamaModel& model, const std::vector<
   const auto B = static_cast<int64_t>(prompts.size());
   auto [input_ids, lengths] = pad(prompts, options.pad_token_id);
   const int64_t capacity = input_ids.size(1) + options.max_new_tokens;
-  DST_CHECK(capacity <= model.config().max_position_embeddings, "the longest prompt has ", input_ids.size(1),
-            " tokens and ", options.max_new_tokens, " more are asked for; the model has ",
-            model.config().max_position_embeddings, " positions");
+  DST_CHECK(capacity <= model.config().max_position_embeddings, "the longest prompt has ",
+            input_ids.size(1), " tokens and ", options.max_new_tokens,
+            " more are asked for; the model has ", model.config().max_position_embeddings,
+            " positions");
   KvCache cache(model.config(), B, capacity, model.compute_dtype());
   auto hidden = model.prefill(input_ids, lengths, cache);
   auto last = (lengths - 1).view({B, 1, 1}).expand({B, 1, hidden.size(2)});
@@ -61,7 +63,9 @@ std::vector<std::vector<int32_t>> generate(LlamaModel& model, const std::vector<
       results[b].push_back(static_cast<int32_t>(token));
       if (options.on_token) options.on_token(b, static_cast<int32_t>(token));
     }
-    if (step + 1 == options.max_new_tokens || std::find(ended.begin(), ended.end(), false) == ended.end()) break;
+    if (step + 1 == options.max_new_tokens ||
+        std::find(ended.begin(), ended.end(), false) == ended.end())
+      break;
     hidden = model.decode(tokens, cache);
   }
   return results;

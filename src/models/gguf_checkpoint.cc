@@ -1,4 +1,5 @@
-// GGUF keeps Llama's q and k rows permuted: the two rotary halves of each head interleaved. Names: ggml docs/gguf.md.
+// GGUF keeps Llama's q and k rows permuted: the two rotary halves of each head interleaved. Names:
+// ggml docs/gguf.md.
 #include <map>
 
 #include "deepseek_train/core/error.h"
@@ -10,7 +11,8 @@ namespace {
 
 text::BpeVocabulary vocabulary_of(const formats::GgufFile& file) {
   auto model = file.get_string("tokenizer.ggml.model");
-  DST_CHECK(model == "gpt2", file.path(), " has a tokenizer of kind \"", model, "\"; implemented: gpt2 (byte-level BPE)");
+  DST_CHECK(model == "gpt2", file.path(), " has a tokenizer of kind \"", model,
+            "\"; implemented: gpt2 (byte-level BPE)");
   text::BpeVocabulary vocabulary;
   vocabulary.tokens = file.get_strings("tokenizer.ggml.tokens");
   for (int64_t type : file.get_ints("tokenizer.ggml.token_type"))
@@ -37,13 +39,15 @@ std::map<std::string, std::string> gguf_names(const LlamaConfig& config) {
                                               {"model.norm.weight", "output_norm.weight"}};
   if (!config.tie_word_embeddings) names["lm_head.weight"] = "output.weight";
   static constexpr std::pair<const char*, const char*> kLayerNames[] = {
-      {"self_attn.q_proj", "attn_q"},      {"self_attn.k_proj", "attn_k"}, {"self_attn.v_proj", "attn_v"},
-      {"self_attn.o_proj", "attn_output"}, {"mlp.gate_proj", "ffn_gate"},  {"mlp.up_proj", "ffn_up"},
-      {"mlp.down_proj", "ffn_down"},       {"input_layernorm", "attn_norm"},
+      {"self_attn.q_proj", "attn_q"},          {"self_attn.k_proj", "attn_k"},
+      {"self_attn.v_proj", "attn_v"},          {"self_attn.o_proj", "attn_output"},
+      {"mlp.gate_proj", "ffn_gate"},           {"mlp.up_proj", "ffn_up"},
+      {"mlp.down_proj", "ffn_down"},           {"input_layernorm", "attn_norm"},
       {"post_attention_layernorm", "ffn_norm"}};
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer)
     for (auto [ours, theirs] : kLayerNames)
-      names[concat("model.layers.", layer, ".", ours, ".weight")] = concat("blk.", layer, ".", theirs, ".weight");
+      names[concat("model.layers.", layer, ".", ours, ".weight")] =
+          concat("blk.", layer, ".", theirs, ".weight");
   return names;
 }
 
@@ -55,7 +59,8 @@ class GgufCheckpoint final : public Checkpoint {
         tokenizer_(text::Tokenizer::from_vocabulary(vocabulary_of(file_))),
         names_(gguf_names(config_)) {
     for (const auto& tensor : file_.tensors())
-      DST_CHECK(is_known(tensor.name), path, " has a tensor ", tensor.name, " that a Llama model does not use");
+      DST_CHECK(is_known(tensor.name), path, " has a tensor ", tensor.name,
+                " that a Llama model does not use");
   }
 
   const std::string& path() const override { return file_.path(); }
@@ -87,9 +92,12 @@ class GgufCheckpoint final : public Checkpoint {
   }
   // [heads * (E/2 pairs) * 2, D] -> [heads * 2 halves * E/2, D]
   static torch::Tensor unpermute(const torch::Tensor& rows, int64_t heads) {
-    DST_CHECK_AS(DataCorruption, rows.dim() == 2 && rows.size(0) % (2 * heads) == 0, "a projection of shape [",
-                 rows.size(0), ", ...] cannot belong to ", heads, " heads");
-    return rows.view({heads, rows.size(0) / heads / 2, 2, rows.size(1)}).transpose(1, 2).reshape(rows.sizes());
+    DST_CHECK_AS(DataCorruption, rows.dim() == 2 && rows.size(0) % (2 * heads) == 0,
+                 "a projection of shape [", rows.size(0), ", ...] cannot belong to ", heads,
+                 " heads");
+    return rows.view({heads, rows.size(0) / heads / 2, 2, rows.size(1)})
+        .transpose(1, 2)
+        .reshape(rows.sizes());
   }
 
   formats::GgufFile file_;

@@ -17,7 +17,8 @@ T required(const json& config, const char* key) {
   try {
     return found->get<T>();
   } catch (const json::exception&) {
-    throw InvalidArgument(concat("config.json: \"", key, "\" is ", found->dump(), ", wanted a number"));
+    throw InvalidArgument(
+        concat("config.json: \"", key, "\" is ", found->dump(), ", wanted a number"));
   }
 }
 
@@ -33,7 +34,8 @@ std::optional<int64_t> optional_id(const json& config, const char* key) {
   return found->is_array() ? found->at(0).get<int64_t>() : found->get<int64_t>();
 }
 
-// The newer generation keeps rope's values in rope_parameters, the older has rope_theta and rope_scaling.
+// The newer generation keeps rope's values in rope_parameters, the older has rope_theta and
+// rope_scaling.
 double rope_theta_of(const json& config) {
   for (const char* key : {"rope_parameters", "rope_scaling"}) {
     auto rope = config.find(key);
@@ -51,23 +53,31 @@ void refuse_unknown(const json& config) {
   DST_CHECK(type == "llama", "unknown architecture: config.json has model_type \"", type,
             "\"; implemented: llama");
   auto activation = config.value("hidden_act", std::string("silu"));
-  DST_CHECK(activation == "silu", "config.json has hidden_act \"", activation, "\"; implemented: silu");
+  DST_CHECK(activation == "silu", "config.json has hidden_act \"", activation,
+            "\"; implemented: silu");
   for (const char* key : {"attention_bias", "mlp_bias"})
-    DST_CHECK(!config.value(key, false), "config.json sets ", key, "; Llama models with biases are not implemented");
+    DST_CHECK(!config.value(key, false), "config.json sets ", key,
+              "; Llama models with biases are not implemented");
 }
 
 void check_shape(const LlamaConfig& c) {
-  for (auto [name, value] : {std::pair{"vocab_size", c.vocab_size}, {"hidden_size", c.hidden_size},
-                             {"intermediate_size", c.intermediate_size}, {"num_hidden_layers", c.num_hidden_layers},
-                             {"num_attention_heads", c.num_attention_heads}, {"head_dim", c.head_dim},
+  for (auto [name, value] : {std::pair{"vocab_size", c.vocab_size},
+                             {"hidden_size", c.hidden_size},
+                             {"intermediate_size", c.intermediate_size},
+                             {"num_hidden_layers", c.num_hidden_layers},
+                             {"num_attention_heads", c.num_attention_heads},
+                             {"head_dim", c.head_dim},
                              {"num_key_value_heads", c.num_key_value_heads},
                              {"max_position_embeddings", c.max_position_embeddings}})
-    DST_CHECK(value > 0 && value < (int64_t{1} << 31), "the model's ", name, " is ", value, ", which cannot be");
-  DST_CHECK(c.num_attention_heads % c.num_key_value_heads == 0, "the model has ", c.num_attention_heads,
-            " attention heads for ", c.num_key_value_heads, " key-value heads; the first must be a multiple of the second");
-  DST_CHECK(c.head_dim % 2 == 0, "the model's head_dim is ", c.head_dim, "; rotary positions need an even one");
-  DST_CHECK(c.rope_theta > 0 && c.rms_norm_eps > 0, "the model has rope_theta ", c.rope_theta, " and rms_norm_eps ",
-            c.rms_norm_eps, "; both must be above zero");
+    DST_CHECK(value > 0 && value < (int64_t{1} << 31), "the model's ", name, " is ", value,
+              ", which cannot be");
+  DST_CHECK(c.num_attention_heads % c.num_key_value_heads == 0, "the model has ",
+            c.num_attention_heads, " attention heads for ", c.num_key_value_heads,
+            " key-value heads; the first must be a multiple of the second");
+  DST_CHECK(c.head_dim % 2 == 0, "the model's head_dim is ", c.head_dim,
+            "; rotary positions need an even one");
+  DST_CHECK(c.rope_theta > 0 && c.rms_norm_eps > 0, "the model has rope_theta ", c.rope_theta,
+            " and rms_norm_eps ", c.rms_norm_eps, "; both must be above zero");
 }
 
 }  // namespace
@@ -82,9 +92,12 @@ LlamaConfig llama_config_from_json(std::string_view config_json) {
   result.intermediate_size = required<int64_t>(config, "intermediate_size");
   result.num_hidden_layers = required<int64_t>(config, "num_hidden_layers");
   result.num_attention_heads = required<int64_t>(config, "num_attention_heads");
-  DST_CHECK(result.num_attention_heads > 0, "config.json: num_attention_heads is ", result.num_attention_heads);
-  result.num_key_value_heads = optional_or(config, "num_key_value_heads", result.num_attention_heads);
-  result.head_dim = optional_or(config, "head_dim", result.hidden_size / result.num_attention_heads);
+  DST_CHECK(result.num_attention_heads > 0, "config.json: num_attention_heads is ",
+            result.num_attention_heads);
+  result.num_key_value_heads =
+      optional_or(config, "num_key_value_heads", result.num_attention_heads);
+  result.head_dim =
+      optional_or(config, "head_dim", result.hidden_size / result.num_attention_heads);
   result.max_position_embeddings = required<int64_t>(config, "max_position_embeddings");
   result.rms_norm_eps = required<double>(config, "rms_norm_eps");
   result.rope_theta = rope_theta_of(config);
@@ -98,12 +111,14 @@ LlamaConfig llama_config_from_json(std::string_view config_json) {
 
 LlamaConfig llama_config_from_gguf(const formats::GgufFile& file) {
   auto architecture = file.get_string("general.architecture");
-  DST_CHECK(architecture == "llama", "unknown architecture: ", file.path(), " has general.architecture \"",
-            architecture, "\"; implemented: llama");
+  DST_CHECK(architecture == "llama", "unknown architecture: ", file.path(),
+            " has general.architecture \"", architecture, "\"; implemented: llama");
   for (const char* name : {"rope_freqs.weight", "blk.0.attn_q.bias"})
     DST_CHECK(file.find(name) == nullptr, file.path(), " has a tensor ", name,
               "; scaled rope and biases are not implemented");
-  auto number = [&](const char* key) { return static_cast<int64_t>(file.get_uint(concat("llama.", key))); };
+  auto number = [&](const char* key) {
+    return static_cast<int64_t>(file.get_uint(concat("llama.", key)));
+  };
   auto token = [&](const char* key) -> std::optional<int64_t> {
     if (file.find_metadata(key) == nullptr) return std::nullopt;
     return static_cast<int64_t>(file.get_uint(key));
@@ -115,16 +130,19 @@ LlamaConfig llama_config_from_gguf(const formats::GgufFile& file) {
   result.num_hidden_layers = number("block_count");
   result.num_attention_heads = number("attention.head_count");
   DST_CHECK(result.num_attention_heads > 0, file.path(), ": llama.attention.head_count is zero");
-  result.num_key_value_heads = file.find_metadata("llama.attention.head_count_kv") ? number("attention.head_count_kv")
-                                                                          : result.num_attention_heads;
-  result.head_dim = file.find_metadata("llama.rope.dimension_count") ? number("rope.dimension_count")
-                                                            : result.hidden_size / result.num_attention_heads;
+  result.num_key_value_heads = file.find_metadata("llama.attention.head_count_kv")
+                                   ? number("attention.head_count_kv")
+                                   : result.num_attention_heads;
+  result.head_dim = file.find_metadata("llama.rope.dimension_count")
+                        ? number("rope.dimension_count")
+                        : result.hidden_size / result.num_attention_heads;
   result.max_position_embeddings = number("context_length");
   // Written as float32; the decimal that was meant is the shortest one that rounds to it.
   auto decimal = [](double value) { return std::stod(json(static_cast<float>(value)).dump()); };
   result.rms_norm_eps = decimal(file.get_float("llama.attention.layer_norm_rms_epsilon"));
-  result.rope_theta =
-      file.find_metadata("llama.rope.freq_base") ? decimal(file.get_float("llama.rope.freq_base")) : 10000.0;
+  result.rope_theta = file.find_metadata("llama.rope.freq_base")
+                          ? decimal(file.get_float("llama.rope.freq_base"))
+                          : 10000.0;
   result.tie_word_embeddings = file.find("output.weight") == nullptr;
   result.bos_token_id = token("tokenizer.ggml.bos_token_id");
   result.eos_token_id = token("tokenizer.ggml.eos_token_id");
@@ -133,7 +151,8 @@ LlamaConfig llama_config_from_gguf(const formats::GgufFile& file) {
   return result;
 }
 
-std::string to_config_json(const LlamaConfig& config, std::string_view dtype, std::string_view quantization_config) {
+std::string to_config_json(const LlamaConfig& config, std::string_view dtype,
+                           std::string_view quantization_config) {
   nlohmann::ordered_json out;
   out["architectures"] = {"LlamaForCausalLM"};
   out["model_type"] = "llama";
@@ -163,7 +182,8 @@ std::string to_config_json(const LlamaConfig& config, std::string_view dtype, st
   out["dtype"] = dtype;
   out["use_cache"] = true;
   out["vocab_size"] = config.vocab_size;
-  if (!quantization_config.empty()) out["quantization_config"] = nlohmann::ordered_json::parse(quantization_config);
+  if (!quantization_config.empty())
+    out["quantization_config"] = nlohmann::ordered_json::parse(quantization_config);
   return out.dump(2) + "\n";
 }
 

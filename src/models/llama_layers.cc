@@ -23,10 +23,12 @@ torch::Tensor RmsNorm::forward(const torch::Tensor& hidden) {
     return at::rms_norm(hidden, weight.sizes(), weight, eps_);
   auto wide = hidden.to(at::kFloat);
   auto variance = wide.pow(2).mean(-1, /*keepdim=*/true);
-  return weight.to(hidden.scalar_type()) * (wide * torch::rsqrt(variance + eps_)).to(hidden.scalar_type());
+  return weight.to(hidden.scalar_type()) *
+         (wide * torch::rsqrt(variance + eps_)).to(hidden.scalar_type());
 }
 
-LlamaAttention::LlamaAttention(const LlamaConfig& config, size_t layer) : head_dim_(config.head_dim), layer_(layer) {
+LlamaAttention::LlamaAttention(const LlamaConfig& config, size_t layer)
+    : head_dim_(config.head_dim), layer_(layer) {
   auto make = [&](const char* name, int64_t in, int64_t out) {
     return register_module(name, std::make_shared<ops::Linear>(ops::LinearOptions{in, out}));
   };
@@ -36,7 +38,8 @@ LlamaAttention::LlamaAttention(const LlamaConfig& config, size_t layer) : head_d
   o_proj_ = make("o_proj", config.num_attention_heads * head_dim_, config.hidden_size);
 }
 
-torch::Tensor LlamaAttention::forward(const torch::Tensor& hidden_BTD, const LayerContext& context) {
+torch::Tensor LlamaAttention::forward(const torch::Tensor& hidden_BTD,
+                                      const LayerContext& context) {
   const auto B = hidden_BTD.size(0), T = hidden_BTD.size(1);
   auto heads = [&](ops::Linear& projection) {
     return projection.forward(hidden_BTD).view({B, T, -1, head_dim_}).transpose(1, 2);
@@ -51,13 +54,16 @@ torch::Tensor LlamaAttention::forward(const torch::Tensor& hidden_BTD, const Lay
   std::optional<torch::Tensor> mask;
   if (context.decoding) mask = context.mask;
   auto attended = at::scaled_dot_product_attention(query, key, value, mask, /*dropout_p=*/0.0,
-                                                   /*is_causal=*/!context.decoding && T > 1, /*scale=*/std::nullopt,
+                                                   /*is_causal=*/!context.decoding && T > 1,
+                                                   /*scale=*/std::nullopt,
                                                    /*enable_gqa=*/true);
   return o_proj_->forward(attended.transpose(1, 2).reshape({B, T, -1}).contiguous());
 }
 
-// Prefill writes the rows' first T places; decoding writes each row's next place and attends to the whole cache.
-void LlamaAttention::update_cache(const LayerContext& context, torch::Tensor& key, torch::Tensor& value) const {
+// Prefill writes the rows' first T places; decoding writes each row's next place and attends to the
+// whole cache.
+void LlamaAttention::update_cache(const LayerContext& context, torch::Tensor& key,
+                                  torch::Tensor& value) const {
   auto& keys = context.cache->keys_[layer_];
   auto& values = context.cache->values_[layer_];
   if (!context.decoding) {
@@ -89,7 +95,8 @@ LlamaLayer::LlamaLayer(const LlamaConfig& config, size_t layer) {
   self_attn_ = register_module("self_attn", std::make_shared<LlamaAttention>(config, layer));
   mlp_ = register_module("mlp", std::make_shared<LlamaMlp>(config));
   auto norm = [&](const char* name) {
-    return register_module(name, std::make_shared<RmsNorm>(config.hidden_size, config.rms_norm_eps));
+    return register_module(name,
+                           std::make_shared<RmsNorm>(config.hidden_size, config.rms_norm_eps));
   };
   input_layernorm_ = norm("input_layernorm");
   post_attention_layernorm_ = norm("post_attention_layernorm");
@@ -102,13 +109,14 @@ torch::Tensor LlamaLayer::forward(const torch::Tensor& hidden_BTD, const LayerCo
 
 LlamaDecoder::LlamaDecoder(const LlamaConfig& config) {
   auto embedding = register_module("embed_tokens", make_group());
-  embedding_weight =
-      embedding->register_parameter("weight", torch::empty({config.vocab_size, config.hidden_size}));
+  embedding_weight = embedding->register_parameter(
+      "weight", torch::empty({config.vocab_size, config.hidden_size}));
   auto layers = register_module("layers", make_group());
   for (int64_t i = 0; i < config.num_hidden_layers; ++i)
     layers_.push_back(layers->register_module(
         std::to_string(i), std::make_shared<LlamaLayer>(config, static_cast<size_t>(i))));
-  norm_ = register_module("norm", std::make_shared<RmsNorm>(config.hidden_size, config.rms_norm_eps));
+  norm_ =
+      register_module("norm", std::make_shared<RmsNorm>(config.hidden_size, config.rms_norm_eps));
   auto exponents = torch::arange(0, config.head_dim, 2, at::kFloat) / config.head_dim;
   inverse_frequencies_ = 1.0 / torch::pow(config.rope_theta, exponents);
 }
@@ -118,7 +126,7 @@ torch::Tensor LlamaDecoder::embed(const torch::Tensor& input_ids, at::ScalarType
 }
 
 std::pair<torch::Tensor, torch::Tensor> LlamaDecoder::rotary(const torch::Tensor& positions,
-                                                              at::ScalarType dtype) const {
+                                                             at::ScalarType dtype) const {
   torch::NoGradGuard no_grad;
   auto angles = positions.unsqueeze(-1).to(at::kFloat) * inverse_frequencies_;
   auto both = torch::cat({angles, angles}, -1);

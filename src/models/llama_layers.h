@@ -10,7 +10,8 @@ struct LayerContext {
   torch::Tensor cos, sin;  // [T, E], or [B, 1, E] when decoding, in the compute dtype
   KvCache* cache = nullptr;
   bool decoding = false;
-  torch::Tensor mask;  // [B, 1, 1, capacity] bool when decoding, else undefined: plain causal attention
+  torch::Tensor
+      mask;  // [B, 1, 1, capacity] bool when decoding, else undefined: plain causal attention
 };
 
 class RmsNorm : public torch::nn::Module {
@@ -66,7 +67,8 @@ class LlamaDecoder : public torch::nn::Module {
   torch::Tensor embed(const torch::Tensor& input_ids, at::ScalarType dtype);
   torch::Tensor forward(torch::Tensor hidden_BTD, const LayerContext& context);
   // cos and sin for int64 `positions` of any shape: [..., E].
-  std::pair<torch::Tensor, torch::Tensor> rotary(const torch::Tensor& positions, at::ScalarType dtype) const;
+  std::pair<torch::Tensor, torch::Tensor> rotary(const torch::Tensor& positions,
+                                                 at::ScalarType dtype) const;
 
   torch::Tensor embedding_weight;
 

@@ -7,7 +7,8 @@
 
 namespace deepseek_train::training {
 
-AdamW::AdamW(torch::nn::Module& module, const AdamWOptions& options) : options_(options), groups_(2) {
+AdamW::AdamW(torch::nn::Module& module, const AdamWOptions& options)
+    : options_(options), groups_(2) {
   groups_[0].weight_decay = options.weight_decay;
   for (const auto& parameter : module.named_parameters()) {
     const auto& value = parameter.value();
@@ -31,8 +32,9 @@ void AdamW::step(double learning_rate, double gradient_scale) {
     std::vector<torch::Tensor> gradients;
     for (const auto& parameter : group.parameters) gradients.push_back(parameter.grad());
     for (auto& step : group.steps) step.fill_(static_cast<double>(num_steps_));
-    at::_fused_adamw_(group.parameters, gradients, group.averages, group.squares, /*max_exp_avg_sqs=*/{}, group.steps,
-                      learning_rate, options_.beta1, options_.beta2, group.weight_decay, options_.epsilon,
+    at::_fused_adamw_(group.parameters, gradients, group.averages, group.squares,
+                      /*max_exp_avg_sqs=*/{}, group.steps, learning_rate, options_.beta1,
+                      options_.beta2, group.weight_decay, options_.epsilon,
                       /*amsgrad=*/false, /*maximize=*/false, divisor, /*found_inf=*/{});
   }
 }
@@ -51,12 +53,13 @@ std::vector<formats::NamedTensor> AdamW::state_dict() const {
 void AdamW::load_state_dict(const formats::SafetensorsFile& file) {
   torch::NoGradGuard no_grad;
   auto wanted = state_dict();
-  DST_CHECK_AS(DataCorruption, file.tensors().size() == wanted.size(), file.path(), " has ", file.tensors().size(),
-               " tensors, the optimizer has ", wanted.size(), "; is it of another model?");
+  DST_CHECK_AS(DataCorruption, file.tensors().size() == wanted.size(), file.path(), " has ",
+               file.tensors().size(), " tensors, the optimizer has ", wanted.size(),
+               "; is it of another model?");
   for (const auto& [name, tensor] : wanted) {
     const auto& stored = file.get(name);
-    DST_CHECK_AS(DataCorruption, stored.shape == tensor.sizes().vec(), file.path(), ": ", name, " has shape ",
-                 stored.shape, ", wanted ", tensor.sizes().vec());
+    DST_CHECK_AS(DataCorruption, stored.shape == tensor.sizes().vec(), file.path(), ": ", name,
+                 " has shape ", stored.shape, ", wanted ", tensor.sizes().vec());
   }
   for (auto& [name, tensor] : wanted) tensor.copy_(formats::as_tensor(file.get(name)));
   num_steps_ = wanted.front().tensor.item<int64_t>();

@@ -1,5 +1,5 @@
-// Buckets are sent strictly in their order, whatever order their gradients arrive in, so that all ranks make the same
-// sequence of collective calls.
+// Buckets are sent strictly in their order, whatever order their gradients arrive in, so that all
+// ranks make the same sequence of collective calls.
 #include "deepseek_train/training/distributed_data_parallel.h"
 
 #include <torch/csrc/autograd/variable.h>
@@ -10,8 +10,8 @@ namespace deepseek_train::training {
 
 struct DistributedDataParallel::Bucket {
   std::unique_ptr<collectives::SharedBuffer> memory;
-  torch::Tensor flat;                     // [elements] float32, in `memory`
-  std::vector<torch::Tensor> gradients;   // views into `flat`, as the parameters' grad
+  torch::Tensor flat;                    // [elements] float32, in `memory`
+  std::vector<torch::Tensor> gradients;  // views into `flat`, as the parameters' grad
   size_t num_missing = 0;
   std::shared_ptr<collectives::Work> work;
 };
@@ -30,16 +30,17 @@ class DistributedDataParallel::Hook final : public torch::autograd::PostAccumula
 namespace {
 
 // Ranks with other models would wait for each other or add unlike numbers: compare sizes first.
-void check_same_parameters(const std::vector<torch::Tensor>& parameters, collectives::Communicator& communicator) {
+void check_same_parameters(const std::vector<torch::Tensor>& parameters,
+                           collectives::Communicator& communicator) {
   std::vector<int64_t> mine = {static_cast<int64_t>(parameters.size()), 0};
   for (const auto& parameter : parameters) mine[1] += parameter.numel();
   std::vector<int64_t> all(2 * static_cast<size_t>(communicator.size()));
   communicator.all_gather(std::span<const int64_t>(mine), std::span(all));
   for (int rank = 0; rank < communicator.size(); ++rank) {
     const auto at = 2 * static_cast<size_t>(rank);
-    DST_CHECK(all[at] == mine[0] && all[at + 1] == mine[1], "rank ", rank, " has ", all[at], " parameters with ",
-              all[at + 1], " values, rank ", communicator.rank(), " has ", mine[0], " with ", mine[1],
-              "; every rank must build the same model");
+    DST_CHECK(all[at] == mine[0] && all[at + 1] == mine[1], "rank ", rank, " has ", all[at],
+              " parameters with ", all[at + 1], " values, rank ", communicator.rank(), " has ",
+              mine[0], " with ", mine[1], "; every rank must build the same model");
   }
 }
 
@@ -47,7 +48,9 @@ void broadcast_state(torch::nn::Module& module, collectives::Communicator& commu
   torch::NoGradGuard no_grad;
   auto send = [&](torch::Tensor tensor) {
     auto contiguous = tensor.contiguous();
-    communicator.broadcast_async(contiguous.data_ptr(), contiguous.nbytes(), DType::kUInt8, /*root=*/0)->wait();
+    communicator
+        .broadcast_async(contiguous.data_ptr(), contiguous.nbytes(), DType::kUInt8, /*root=*/0)
+        ->wait();
     if (!tensor.is_same(contiguous)) tensor.copy_(contiguous);
   };
   for (auto& parameter : module.parameters()) send(parameter);
@@ -56,19 +59,22 @@ void broadcast_state(torch::nn::Module& module, collectives::Communicator& commu
 
 }  // namespace
 
-DistributedDataParallel::DistributedDataParallel(torch::nn::Module& module, collectives::Communicator& communicator,
+DistributedDataParallel::DistributedDataParallel(torch::nn::Module& module,
+                                                 collectives::Communicator& communicator,
                                                  const DistributedDataParallelOptions& options)
     : communicator_(communicator) {
   for (const auto& parameter : module.parameters())
     if (parameter.requires_grad()) parameters_.push_back(parameter);
-  DST_CHECK(!parameters_.empty(), "the module has no parameter that requires a gradient: nothing to train");
+  DST_CHECK(!parameters_.empty(),
+            "the module has no parameter that requires a gradient: nothing to train");
   check_same_parameters(parameters_, communicator);
   broadcast_state(module, communicator);
   std::vector<torch::Tensor> members;
   int64_t member_bytes = 0;
   for (auto parameter = parameters_.rbegin(); parameter != parameters_.rend(); ++parameter) {
     DST_CHECK(parameter->scalar_type() == at::kFloat, "parameters must be float32 masters, one is ",
-              c10::toString(parameter->scalar_type()), "; set the model's compute dtype instead of converting it");
+              c10::toString(parameter->scalar_type()),
+              "; set the model's compute dtype instead of converting it");
     members.push_back(*parameter);
     member_bytes += static_cast<int64_t>(parameter->nbytes());
     if (member_bytes < options.bucket_bytes && parameter + 1 != parameters_.rend()) continue;
@@ -96,9 +102,11 @@ void DistributedDataParallel::add_bucket(const std::vector<torch::Tensor>& param
   bucket->flat = torch::from_blob(bucket->memory->data(), {total}, at::kFloat);
   int64_t offset = 0;
   for (auto parameter : parameters) {
-    bucket->gradients.push_back(bucket->flat.narrow(0, offset, parameter.numel()).view(parameter.sizes()));
+    bucket->gradients.push_back(
+        bucket->flat.narrow(0, offset, parameter.numel()).view(parameter.sizes()));
     parameter.mutable_grad() = bucket->gradients.back();
-    torch::autograd::impl::set_post_acc_grad_hooks(parameter, std::make_unique<Hook>(*this, *bucket));
+    torch::autograd::impl::set_post_acc_grad_hooks(parameter,
+                                                   std::make_unique<Hook>(*this, *bucket));
     offset += padded(parameter.numel());
   }
   buckets_.push_back(std::move(bucket));
@@ -120,11 +128,13 @@ void DistributedDataParallel::set_sync(bool sync) {
 void DistributedDataParallel::gradient_ready(Bucket& bucket) {
   if (!sync_) return;
   --bucket.num_missing;
-  while (num_sent_ < buckets_.size() && buckets_[num_sent_]->num_missing == 0) send(*buckets_[num_sent_]);
+  while (num_sent_ < buckets_.size() && buckets_[num_sent_]->num_missing == 0)
+    send(*buckets_[num_sent_]);
 }
 
 void DistributedDataParallel::send(Bucket& bucket) {
-  bucket.work = communicator_.all_reduce_async(bucket.flat.data_ptr(), static_cast<size_t>(bucket.flat.numel()),
+  bucket.work = communicator_.all_reduce_async(bucket.flat.data_ptr(),
+                                               static_cast<size_t>(bucket.flat.numel()),
                                                DType::kFloat32, collectives::ReduceOp::kSum);
   ++num_sent_;
 }

@@ -5,16 +5,22 @@ namespace {
 
 // The batch's values as a tensor; borrowed.
 torch::Tensor as_tensor(const data::Batch& batch, const std::vector<int64_t>& values) {
-  return torch::from_blob(const_cast<int64_t*>(values.data()), {batch.rows, batch.columns}, at::kLong);
+  return torch::from_blob(const_cast<int64_t*>(values.data()), {batch.rows, batch.columns},
+                          at::kLong);
 }
 
 // The token that each position but the last of a row is to predict: [B * (T - 1)].
-torch::Tensor shifted_targets(const data::Batch& batch) { return as_tensor(batch, batch.labels).slice(1, 1).reshape(-1); }
+torch::Tensor shifted_targets(const data::Batch& batch) {
+  return as_tensor(batch, batch.labels).slice(1, 1).reshape(-1);
+}
 
 // Logits [N, V] float32 at `chosen` [N] of the B * (T - 1) positions that predict something.
-torch::Tensor chosen_logits(CausalLm& model, const data::Batch& batch, const torch::Tensor& chosen) {
+torch::Tensor chosen_logits(CausalLm& model, const data::Batch& batch,
+                            const torch::Tensor& chosen) {
   auto hidden_BTD = model.hidden_states(as_tensor(batch, batch.input_ids));
-  auto hidden_ND = hidden_BTD.slice(1, 0, batch.columns - 1).reshape({-1, hidden_BTD.size(2)}).index_select(0, chosen);
+  auto hidden_ND = hidden_BTD.slice(1, 0, batch.columns - 1)
+                       .reshape({-1, hidden_BTD.size(2)})
+                       .index_select(0, chosen);
   return model.logits(hidden_ND).to(at::kFloat);
 }
 
@@ -23,8 +29,8 @@ torch::Tensor chosen_logits(CausalLm& model, const data::Batch& batch, const tor
 torch::Tensor cross_entropy_sum(CausalLm& model, const data::Batch& batch) {
   auto targets = shifted_targets(batch);
   auto chosen = (targets != data::kIgnoreIndex).nonzero().squeeze(-1);
-  return at::cross_entropy_loss(chosen_logits(model, batch, chosen), targets.index_select(0, chosen), /*weight=*/{},
-                                at::Reduction::Sum);
+  return at::cross_entropy_loss(chosen_logits(model, batch, chosen),
+                                targets.index_select(0, chosen), /*weight=*/{}, at::Reduction::Sum);
 }
 
 torch::Tensor distillation_sum(CausalLm& student, CausalLm& teacher, const data::Batch& batch) {
@@ -35,7 +41,8 @@ torch::Tensor distillation_sum(CausalLm& student, CausalLm& teacher, const data:
     torch::NoGradGuard no_grad;
     wanted = chosen_logits(teacher, batch, chosen).log_softmax(-1);
   }
-  return at::kl_div(chosen_logits(student, batch, chosen).log_softmax(-1), wanted, at::Reduction::Sum, /*log_target=*/true);
+  return at::kl_div(chosen_logits(student, batch, chosen).log_softmax(-1), wanted,
+                    at::Reduction::Sum, /*log_target=*/true);
 }
 
 Loss cross_entropy() {
@@ -43,7 +50,9 @@ Loss cross_entropy() {
 }
 
 Loss distillation(CausalLm& teacher) {
-  return {[&teacher](CausalLm& model, const data::Batch& batch) { return distillation_sum(model, teacher, batch); },
+  return {[&teacher](CausalLm& model, const data::Batch& batch) {
+            return distillation_sum(model, teacher, batch);
+          },
           [](const data::Batch& batch) {
             int64_t count = 0;
             for (int64_t length : batch.lengths) count += length - 1;

@@ -51,7 +51,8 @@ std::vector<data::Batch> Trainer::next_batches() {
     if (batch) {
       batches.push_back(std::move(*batch));
     } else {
-      DST_CHECK(parts_.loader.size() > 0, "the data gives this rank no batch; use fewer ranks or more records");
+      DST_CHECK(parts_.loader.size() > 0,
+                "the data gives this rank no batch; use fewer ranks or more records");
       parts_.loader.set_epoch(++epoch_);
     }
   }
@@ -66,7 +67,8 @@ Trainer::StepResult Trainer::train_step() {
     for (int64_t length : batch.lengths) counts[1] += length;
   }
   parts_.communicator.all_reduce(std::span<int64_t>(counts));
-  DST_CHECK(counts[0] > 0, "no token of step ", global_step_ + 1, "'s batch has a loss; check the data's answer parts");
+  DST_CHECK(counts[0] > 0, "no token of step ", global_step_ + 1,
+            "'s batch has a loss; check the data's answer parts");
 
   ddp_.zero_grad();
   double loss_sum = 0;
@@ -86,9 +88,11 @@ Trainer::StepResult Trainer::train_step() {
                     .learning_rate = options_.schedule.at(global_step_),
                     .num_tokens = counts[1],
                     .stop = sums[1] > 0};
-  DST_CHECK(std::isfinite(result.loss) && std::isfinite(result.grad_norm), "step ", global_step_ + 1, " has loss ",
-            result.loss, " and gradient norm ", result.grad_norm, " at learning rate ", result.learning_rate,
-            "; lower learning_rate, lengthen warmup_steps or look for damaged records. The last checkpoint is intact");
+  DST_CHECK(std::isfinite(result.loss) && std::isfinite(result.grad_norm), "step ",
+            global_step_ + 1, " has loss ", result.loss, " and gradient norm ", result.grad_norm,
+            " at learning rate ", result.learning_rate,
+            "; lower learning_rate, lengthen warmup_steps or look for damaged records. The last "
+            "checkpoint is intact");
   const bool clip = options_.max_grad_norm > 0 && result.grad_norm > options_.max_grad_norm;
   optimizer_.step(result.learning_rate, clip ? options_.max_grad_norm / result.grad_norm : 1.0);
   return result;
@@ -123,8 +127,9 @@ bool Trainer::run_until(int64_t step) {
 
 void Trainer::save() {
   if (parts_.communicator.rank() == 0) {
-    checkpointer_.save(parts_.model.module(), optimizer_,
-                       {global_step_, options_.max_steps, parts_.loader.state_dict(), log_history_});
+    checkpointer_.save(
+        parts_.model.module(), optimizer_,
+        {global_step_, options_.max_steps, parts_.loader.state_dict(), log_history_});
     log_info("saved ", options_.output_dir, "/checkpoint-", global_step_);
   }
   parts_.communicator.barrier();

@@ -22,7 +22,9 @@ double window_loss(models::LlamaModel& model, std::span<const int32_t> window) {
   double sum = 0;
   for (int64_t begin = 0; begin < targets.size(0); begin += kPiece) {
     auto logits = model.logits(hidden.slice(0, begin, begin + kPiece)).to(at::kFloat);
-    sum += at::cross_entropy_loss(logits, targets.slice(0, begin, begin + kPiece), {}, at::Reduction::Sum).item<double>();
+    sum += at::cross_entropy_loss(logits, targets.slice(0, begin, begin + kPiece), {},
+                                  at::Reduction::Sum)
+               .item<double>();
   }
   return sum;
 }
@@ -43,7 +45,8 @@ std::vector<TestRecord> read_test_records(Env& env, const data::SourceOptions& s
                 ": a test record must be one prompt followed by one answer");
       (segment.loss ? test.answer : test.prompt) += segment.text;
     }
-    DST_CHECK(!test.prompt.empty(), record.place, ": a test record needs a prompt before its answer");
+    DST_CHECK(!test.prompt.empty(), record.place,
+              ": a test record needs a prompt before its answer");
     records.push_back(std::move(test));
   });
   DST_CHECK(!records.empty(), "the test file ", sources.paths.front(), " has no records");
@@ -59,13 +62,16 @@ std::pair<double, double> Proportion::interval() const {
   return {std::max(0.0, center - half), std::min(1.0, center + half)};
 }
 
-Scores score(models::LlamaModel& model, const text::Tokenizer& tokenizer, const std::vector<TestRecord>& records,
-             collectives::Communicator& communicator, const ScoreOptions& options) {
+Scores score(models::LlamaModel& model, const text::Tokenizer& tokenizer,
+             const std::vector<TestRecord>& records, collectives::Communicator& communicator,
+             const ScoreOptions& options) {
   std::vector<const TestRecord*> mine;
-  for (size_t i = static_cast<size_t>(communicator.rank()); i < records.size(); i += static_cast<size_t>(communicator.size()))
+  for (size_t i = static_cast<size_t>(communicator.rank()); i < records.size();
+       i += static_cast<size_t>(communicator.size()))
     mine.push_back(&records[i]);
 
-  models::GenerateOptions generate{.max_new_tokens = options.max_new_tokens, .eos_token_id = tokenizer.eos_id()};
+  models::GenerateOptions generate{.max_new_tokens = options.max_new_tokens,
+                                   .eos_token_id = tokenizer.eos_id()};
   Scores scores;
   std::array<int64_t, 2> counts = {0, static_cast<int64_t>(mine.size())};
   for (size_t begin = 0; begin < mine.size(); begin += static_cast<size_t>(options.batch_size)) {
@@ -84,7 +90,8 @@ Scores score(models::LlamaModel& model, const text::Tokenizer& tokenizer, const 
 }
 
 Proportion agreement(const Scores& a, const Scores& b, collectives::Communicator& communicator) {
-  DST_ASSERT(a.answers.size() == b.answers.size(), "scores of ", a.answers.size(), " and ", b.answers.size(), " records");
+  DST_ASSERT(a.answers.size() == b.answers.size(), "scores of ", a.answers.size(), " and ",
+             b.answers.size(), " records");
   std::array<int64_t, 2> counts = {0, static_cast<int64_t>(a.answers.size())};
   for (size_t i = 0; i < a.answers.size(); ++i) counts[0] += a.answers[i] == b.answers[i];
   communicator.all_reduce(std::span<int64_t>(counts));
@@ -94,13 +101,15 @@ Proportion agreement(const Scores& a, const Scores& b, collectives::Communicator
 double perplexity(models::LlamaModel& model, const std::vector<int32_t>& tokens, int64_t context,
                   collectives::Communicator& communicator) {
   torch::InferenceMode inference;
-  DST_CHECK(tokens.size() >= 2, "the text has ", tokens.size(), " tokens; perplexity needs at least 2");
-  DST_CHECK(context >= 2 && context <= model.config().max_position_embeddings, "a context of ", context,
-            " tokens; wanted 2 to the model's ", model.config().max_position_embeddings);
+  DST_CHECK(tokens.size() >= 2, "the text has ", tokens.size(),
+            " tokens; perplexity needs at least 2");
+  DST_CHECK(context >= 2 && context <= model.config().max_position_embeddings, "a context of ",
+            context, " tokens; wanted 2 to the model's ", model.config().max_position_embeddings);
   std::array<double, 2> sums = {0, 0};  // loss, predicted tokens
   const auto step = static_cast<size_t>(context);
   for (size_t begin = 0, i = 0; begin + 1 < tokens.size(); begin += step, ++i) {
-    if (i % static_cast<size_t>(communicator.size()) != static_cast<size_t>(communicator.rank())) continue;
+    if (i % static_cast<size_t>(communicator.size()) != static_cast<size_t>(communicator.rank()))
+      continue;
     auto window = std::span(tokens).subspan(begin, std::min(step, tokens.size() - begin));
     sums[0] += window_loss(model, window);
     sums[1] += static_cast<double>(window.size() - 1);
@@ -110,7 +119,8 @@ double perplexity(models::LlamaModel& model, const std::vector<int32_t>& tokens,
 }
 
 std::vector<double> prefill_tokens_per_second(const std::vector<models::LlamaModel*>& models,
-                                              collectives::Communicator& communicator, const SpeedOptions& options) {
+                                              collectives::Communicator& communicator,
+                                              const SpeedOptions& options) {
   torch::InferenceMode inference;
   using Clock = std::chrono::steady_clock;
   std::vector<std::vector<double>> seconds(models.size());
@@ -118,13 +128,16 @@ std::vector<double> prefill_tokens_per_second(const std::vector<models::LlamaMod
   for (int repeat = -1; repeat < options.repeats; ++repeat) {  // the first round warms up
     for (size_t m = 0; m < models.size(); ++m) {
       auto ids = (torch::arange(options.rows * options.columns, at::kLong) * 7919 + repeat + 1)
-                     .remainder(vocabulary).view({options.rows, options.columns});
+                     .remainder(vocabulary)
+                     .view({options.rows, options.columns});
       communicator.barrier();
       auto begin = Clock::now();
       auto logits = models[m]->logits(models[m]->hidden_states(ids).slice(1, -1));
       const double checksum = logits.sum().item<double>();
-      if (repeat >= 0) seconds[m].push_back(std::chrono::duration<double>(Clock::now() - begin).count());
-      DST_CHECK(std::isfinite(checksum), "a forward pass of model ", m, " gave logits that are not numbers");
+      if (repeat >= 0)
+        seconds[m].push_back(std::chrono::duration<double>(Clock::now() - begin).count());
+      DST_CHECK(std::isfinite(checksum), "a forward pass of model ", m,
+                " gave logits that are not numbers");
     }
   }
   std::vector<double> rates;

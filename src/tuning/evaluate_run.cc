@@ -22,12 +22,14 @@ std::vector<Candidate> candidates_of(const Recipe& recipe) {
                                        {"tuned", "tuned (bf16)", bf16_folder(recipe)}};
   if (recipe.quantization.scheme.empty()) return candidates;
   candidates.push_back({"int8_ptq", "INT8 without QAT", ptq_folder(recipe)});
-  if (recipe.quantization.qat_steps > 0) candidates.push_back({"int8_qat", "INT8 with QAT", w8a8_folder(recipe)});
+  if (recipe.quantization.qat_steps > 0)
+    candidates.push_back({"int8_qat", "INT8 with QAT", w8a8_folder(recipe)});
   return candidates;
 }
 
 uint64_t weight_bytes(Env& env, const std::string& path) {
-  return path.ends_with(".gguf") ? env.file_size(path) : env.file_size(join_path(path, "model.safetensors"));
+  return path.ends_with(".gguf") ? env.file_size(path)
+                                 : env.file_size(join_path(path, "model.safetensors"));
 }
 
 // Prompt and answer of every record, a blank line between them: the text the perplexity is of.
@@ -41,9 +43,11 @@ std::map<std::string, double> read_baselines(Env& env, const std::string& path) 
   std::map<std::string, double> baselines;
   if (path.empty()) return baselines;
   auto json = nlohmann::json::parse(read_text(env, path), nullptr, /*allow_exceptions=*/false);
-  DST_CHECK_AS(DataCorruption, json.is_object(), path, " is not a JSON object; make it again with the example's baseline.py");
+  DST_CHECK_AS(DataCorruption, json.is_object(), path,
+               " is not a JSON object; make it again with the example's baseline.py");
   for (const char* key : {"majority", "logistic_regression"}) {
-    DST_CHECK_AS(DataCorruption, json.contains(key) && json[key].is_number(), path, " has no number \"", key, "\"");
+    DST_CHECK_AS(DataCorruption, json.contains(key) && json[key].is_number(), path,
+                 " has no number \"", key, "\"");
     baselines[key] = json[key];
   }
   return baselines;
@@ -57,8 +61,9 @@ std::string processor_name() {
 }
 
 // Scores one model; `tuned` is what quantized ones are compared with.
-ModelReport evaluate_model(const JobContext& context, const Candidate& candidate, LoadedModel& loaded,
-                           const std::vector<TestRecord>& records, std::optional<Scores>& tuned) {
+ModelReport evaluate_model(const JobContext& context, const Candidate& candidate,
+                           LoadedModel& loaded, const std::vector<TestRecord>& records,
+                           std::optional<Scores>& tuned) {
   const auto& options = context.recipe.evaluation;
   const auto& tokenizer = loaded.checkpoint->tokenizer();
   auto scores = score(*loaded.model, tokenizer, records, context.communicator,
@@ -66,23 +71,30 @@ ModelReport evaluate_model(const JobContext& context, const Candidate& candidate
   ModelReport report{.key = candidate.key, .title = candidate.title};
   report.accuracy = scores.accuracy.value();
   report.interval = scores.accuracy.interval();
-  report.perplexity = perplexity(*loaded.model, tokenizer.encode(running_text(records)),
-                                 std::min(options.context, loaded.model->config().max_position_embeddings),
-                                 context.communicator);
+  report.perplexity =
+      perplexity(*loaded.model, tokenizer.encode(running_text(records)),
+                 std::min(options.context, loaded.model->config().max_position_embeddings),
+                 context.communicator);
   report.bytes = weight_bytes(context.env, candidate.path);
-  if (loaded.int8_products && tuned) report.agreement = agreement(*tuned, scores, context.communicator).value();
+  if (loaded.int8_products && tuned)
+    report.agreement = agreement(*tuned, scores, context.communicator).value();
   if (candidate.key == "tuned") tuned = std::move(scores);
   if (context.communicator.rank() == 0)
-    log_info(candidate.title, ": accuracy ", fixed(report.accuracy, 3), ", perplexity ", fixed(report.perplexity, 2));
+    log_info(candidate.title, ": accuracy ", fixed(report.accuracy, 3), ", perplexity ",
+             fixed(report.perplexity, 2));
   return report;
 }
 
-// INT8 layers take and give what the rest of the model flows in: here the dtype a deployment would choose.
+// INT8 layers take and give what the rest of the model flows in: here the dtype a deployment would
+// choose.
 void measure_speed(const JobContext& context, Report& report) {
   auto fp32 = load_model(context.env, bf16_folder(context.recipe), {.compute_dtype = at::kFloat});
-  auto bf16 = load_model(context.env, bf16_folder(context.recipe), {.compute_dtype = at::kBFloat16});
-  auto int8 = load_model(context.env, ptq_folder(context.recipe), {.compute_dtype = compute_dtype_by_name("auto")});
-  auto rates = prefill_tokens_per_second({fp32.model.get(), bf16.model.get(), int8.model.get()}, context.communicator);
+  auto bf16 =
+      load_model(context.env, bf16_folder(context.recipe), {.compute_dtype = at::kBFloat16});
+  auto int8 = load_model(context.env, ptq_folder(context.recipe),
+                         {.compute_dtype = compute_dtype_by_name("auto")});
+  auto rates = prefill_tokens_per_second({fp32.model.get(), bf16.model.get(), int8.model.get()},
+                                         context.communicator);
   report.tokens_per_second = {{"fp32", rates[0]}, {"bf16", rates[1]}, {"int8", rates[2]}};
 }
 
@@ -93,7 +105,8 @@ KernelReport describe_kernel(LoadedModel& int8) {
   KernelReport kernel;
   kernel.int8_products = int8.int8_products->count() - before;
   for (const auto& module : int8.model->modules())
-    if (auto* linear = module->as<ops::Linear>(); linear && !linear->has_weight()) kernel.name = linear->method()->name();
+    if (auto* linear = module->as<ops::Linear>(); linear && !linear->has_weight())
+      kernel.name = linear->method()->name();
   kernel.lm_head_in_int8 = !int8.model->lm_head().has_weight();
   return kernel;
 }
@@ -102,7 +115,8 @@ KernelReport describe_kernel(LoadedModel& int8) {
 
 Report evaluate_run(const JobContext& context) {
   const auto& recipe = context.recipe;
-  DST_CHECK(!recipe.data.test.empty(), "the recipe has no data.test, so there is nothing to evaluate on");
+  DST_CHECK(!recipe.data.test.empty(),
+            "the recipe has no data.test, so there is nothing to evaluate on");
   const auto records = read_test_records(context.env, sources_of(recipe.data, recipe.data.test));
   const auto dtype = compute_dtype_by_name(recipe.evaluation.compute_dtype);
   Report report;
@@ -121,7 +135,8 @@ Report evaluate_run(const JobContext& context) {
     if (report.tokens_per_second.empty()) measure_speed(context, report);
   }
   report.log_history = read_run_log(context.env, run_log(recipe));
-  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - context.started).count();
+  report.seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - context.started).count();
   if (context.communicator.rank() == 0) {
     write_text(context.env, in_run(recipe, "report.json"), to_json(report));
     write_text(context.env, in_run(recipe, "report.html"), to_html(report));

@@ -17,23 +17,29 @@ using models::LlamaModel;
 // The weight is a dequantized one already; only the activations are still to be rounded.
 class DequantizedLinearMethod final : public ops::LinearMethod {
  public:
-  torch::Tensor apply(const torch::Tensor& input, const torch::Tensor& weight, const torch::Tensor& bias) override {
-    return at::linear(quantization::fake_quantize_tokens(input), weight.to(input.scalar_type()), bias);
+  torch::Tensor apply(const torch::Tensor& input, const torch::Tensor& weight,
+                      const torch::Tensor& bias) override {
+    return at::linear(quantization::fake_quantize_tokens(input), weight.to(input.scalar_type()),
+                      bias);
   }
   std::string name() const override { return "dequantized w8a8"; }
 };
 
 // Linear layers that the folder holds as INT8, by name.
-std::map<std::string, ops::Linear*> quantized_layers(LlamaModel& model, const Checkpoint& checkpoint) {
-  const auto config = quantization::parse_compressed_tensors_config(checkpoint.quantization_config());
+std::map<std::string, ops::Linear*> quantized_layers(LlamaModel& model,
+                                                     const Checkpoint& checkpoint) {
+  const auto config =
+      quantization::parse_compressed_tensors_config(checkpoint.quantization_config());
   std::map<std::string, ops::Linear*> layers;
   for (const auto& module : model.named_modules())
-    if (auto* linear = module.value()->as<ops::Linear>(); linear && !quantization::is_ignored(config, module.key()))
+    if (auto* linear = module.value()->as<ops::Linear>();
+        linear && !quantization::is_ignored(config, module.key()))
       layers[module.key()] = linear;
   return layers;
 }
 
-void load_dequantized(ops::Linear& linear, const torch::Tensor& values, const torch::Tensor& scales) {
+void load_dequantized(ops::Linear& linear, const torch::Tensor& values,
+                      const torch::Tensor& scales) {
   torch::NoGradGuard no_grad;
   linear.weight.copy_(values.to(at::kFloat) * scales.to(at::kFloat));
   linear.set_method(std::make_shared<DequantizedLinearMethod>());
@@ -42,10 +48,13 @@ void load_dequantized(ops::Linear& linear, const torch::Tensor& values, const to
 void check_shapes(const Checkpoint& checkpoint, const std::string& name, const ops::Linear& linear,
                   const torch::Tensor& values, const torch::Tensor& scales) {
   DST_CHECK_AS(DataCorruption,
-               values.scalar_type() == at::kChar && values.dim() == 2 && values.size(0) == linear.out_features() &&
-                   values.size(1) == linear.in_features() && scales.numel() == linear.out_features(),
-               checkpoint.path(), ": ", name, " has an INT8 weight of shape ", values.sizes().vec(), " with ",
-               scales.numel(), " scales, config.json asks for [", linear.out_features(), ", ", linear.in_features(), "]");
+               values.scalar_type() == at::kChar && values.dim() == 2 &&
+                   values.size(0) == linear.out_features() &&
+                   values.size(1) == linear.in_features() &&
+                   scales.numel() == linear.out_features(),
+               checkpoint.path(), ": ", name, " has an INT8 weight of shape ", values.sizes().vec(),
+               " with ", scales.numel(), " scales, config.json asks for [", linear.out_features(),
+               ", ", linear.in_features(), "]");
 }
 
 void load_compressed(LoadedModel& loaded, const LoadModelOptions& options) {
@@ -53,12 +62,14 @@ void load_compressed(LoadedModel& loaded, const LoadModelOptions& options) {
   const auto& checkpoint = *loaded.checkpoint;
   const auto layers = quantized_layers(model, checkpoint);
   std::set<std::string> elsewhere;
-  for (const auto& [name, linear] : layers) elsewhere.insert({name + ".weight", name + ".weight_scale"});
+  for (const auto& [name, linear] : layers)
+    elsewhere.insert({name + ".weight", name + ".weight_scale"});
   models::load_weights(model, checkpoint, elsewhere);
   const bool reference = options.numerics == models::Numerics::kReference;
   if (!reference) loaded.int8_products = std::make_shared<quantization::Int8ProductCounter>();
   for (const auto& [name, linear] : layers) {
-    auto values = checkpoint.tensor(name + ".weight"), scales = checkpoint.tensor(name + ".weight_scale");
+    auto values = checkpoint.tensor(name + ".weight"),
+         scales = checkpoint.tensor(name + ".weight_scale");
     check_shapes(checkpoint, name, *linear, values, scales);
     if (reference) {
       load_dequantized(*linear, values, scales);
@@ -77,7 +88,8 @@ LoadedModel load_model(Env& env, const std::string& path, const LoadModelOptions
   if (loaded.checkpoint->quantization_config().empty()) {
     models::load_weights(*loaded.model, *loaded.checkpoint);
   } else {
-    DST_CHECK(!options.float32_masters, path, " is a compressed model; train and export from its floating-point original");
+    DST_CHECK(!options.float32_masters, path,
+              " is a compressed model; train and export from its floating-point original");
     load_compressed(loaded, options);
   }
   if (!options.float32_masters) loaded.model->to(options.compute_dtype);

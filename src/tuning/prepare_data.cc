@@ -18,9 +18,11 @@ data::PrepareResult prepare_data(const JobContext& context) {
     options.provenance = {{"model", recipe.model_name_or_path}};
     auto result = data::prepare(
         context.env, sources_of(recipe.data, recipe.data.train),
-        [&](std::string_view text) { return tokenizer.encode(text); }, options, train_store(recipe));
-    log_info("prepared ", train_store(recipe), ": ", result.documents, " documents, ", result.tokens, " tokens, ",
-             result.loss_tokens, " of them trained on, ", result.truncated, " documents cut to ", recipe.data.max_length);
+        [&](std::string_view text) { return tokenizer.encode(text); }, options,
+        train_store(recipe));
+    log_info("prepared ", train_store(recipe), ": ", result.documents, " documents, ",
+             result.tokens, " tokens, ", result.loss_tokens, " of them trained on, ",
+             result.truncated, " documents cut to ", recipe.data.max_length);
     counts = {result.documents, result.tokens, result.loss_tokens, result.truncated};
   }
   context.communicator.broadcast(std::span<int64_t>(counts), /*root=*/0);

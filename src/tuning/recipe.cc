@@ -15,7 +15,8 @@ class Section {
  public:
   Section(YAML::Node node, std::string origin, std::string prefix)
       : node_(std::move(node)), origin_(std::move(origin)), prefix_(std::move(prefix)) {
-    DST_CHECK(node_.IsMap(), place(node_), prefix_.empty() ? "a recipe" : prefix_, " must be a mapping of keys to values");
+    DST_CHECK(node_.IsMap(), place(node_), prefix_.empty() ? "a recipe" : prefix_,
+              " must be a mapping of keys to values");
   }
 
   template <typename T>
@@ -28,14 +29,16 @@ class Section {
     auto node = take(key);
     if (!node) return;
     convert(node, key, value);
-    DST_CHECK(value >= minimum, place(node), name(key), " is ", value, ", wanted at least ", minimum);
+    DST_CHECK(value >= minimum, place(node), name(key), " is ", value, ", wanted at least ",
+              minimum);
   }
 
   void read_above_zero(const char* key, double& value) {
     auto node = take(key);
     if (!node) return;
     convert(node, key, value);
-    DST_CHECK(std::isfinite(value) && value > 0, place(node), name(key), " is ", value, ", wanted a number above zero");
+    DST_CHECK(std::isfinite(value) && value > 0, place(node), name(key), " is ", value,
+              ", wanted a number above zero");
   }
 
   void read_one_of(const char* key, std::string& value, const std::vector<std::string>& choices) {
@@ -44,7 +47,8 @@ class Section {
     convert(node, key, value);
     for (const auto& choice : choices)
       if (value == choice) return;
-    throw InvalidArgument(concat(place(node), name(key), " is \"", value, "\", wanted one of ", choices));
+    throw InvalidArgument(
+        concat(place(node), name(key), " is \"", value, "\", wanted one of ", choices));
   }
 
   void require(const char* key) const {
@@ -68,8 +72,9 @@ class Section {
       if (known) continue;
       auto nearest = nearest_word(key, known_);
       throw InvalidArgument(concat(place(entry.first), "unknown key ", prefix_, key,
-                                   nearest.empty() ? concat("; known here: ", known_)
-                                                   : concat("; did you mean ", prefix_, nearest, "?")));
+                                   nearest.empty()
+                                       ? concat("; known here: ", known_)
+                                       : concat("; did you mean ", prefix_, nearest, "?")));
     }
   }
 
@@ -84,7 +89,8 @@ class Section {
     try {
       value = node.as<T>();
     } catch (const YAML::Exception&) {
-      throw InvalidArgument(concat(place(node), name(key), " is \"", node.IsScalar() ? node.Scalar() : "(not a single value)",
+      throw InvalidArgument(concat(place(node), name(key), " is \"",
+                                   node.IsScalar() ? node.Scalar() : "(not a single value)",
                                    "\", wanted ", kind_of(value)));
     }
   }
@@ -96,7 +102,9 @@ class Section {
   static std::string_view kind_of(const std::vector<std::string>&) { return "a list of texts"; }
 
   std::string name(const char* key) const { return prefix_ + key; }
-  std::string place(const YAML::Node& node) const { return concat(origin_, ":", node.Mark().line + 1, ": "); }
+  std::string place(const YAML::Node& node) const {
+    return concat(origin_, ":", node.Mark().line + 1, ": ");
+  }
 
   YAML::Node node_;
   std::string origin_;
@@ -119,8 +127,10 @@ void read_data(Section& section, DataRecipe& data) {
 void read_training(Section& section, TrainingRecipe& training) {
   section.require("max_steps");
   section.read_at_least<int64_t>("max_steps", training.max_steps, 1);
-  section.read_at_least<int64_t>("per_device_train_batch_size", training.per_device_train_batch_size, 1);
-  section.read_at_least<int64_t>("gradient_accumulation_steps", training.gradient_accumulation_steps, 1);
+  section.read_at_least<int64_t>("per_device_train_batch_size",
+                                 training.per_device_train_batch_size, 1);
+  section.read_at_least<int64_t>("gradient_accumulation_steps",
+                                 training.gradient_accumulation_steps, 1);
   section.read_above_zero("learning_rate", training.learning_rate);
   section.read_at_least("min_learning_rate_ratio", training.min_learning_rate_ratio, 0.0);
   section.read_at_least<int64_t>("warmup_steps", training.warmup_steps, 0);
@@ -163,7 +173,8 @@ Recipe read_recipe(Section& section) {
   section.section("training", [&](Section& s) { read_training(s, recipe.training); });
   section.section("quantization", [&](Section& s) { read_quantization(s, recipe.quantization); });
   section.section("evaluation", [&](Section& s) { read_evaluation(s, recipe.evaluation); });
-  section.section("communication", [&](Section& s) { read_communication(s, recipe.communication); });
+  section.section("communication",
+                  [&](Section& s) { read_communication(s, recipe.communication); });
   section.finish();
   return recipe;
 }
@@ -175,16 +186,19 @@ Recipe parse_recipe(std::string_view yaml, const std::string& origin) {
   try {
     root = YAML::Load(std::string(yaml));
   } catch (const YAML::Exception& error) {
-    throw InvalidArgument(concat(origin, ":", error.mark.line + 1, ": not valid YAML: ", error.msg));
+    throw InvalidArgument(
+        concat(origin, ":", error.mark.line + 1, ": not valid YAML: ", error.msg));
   }
   Section section(root, origin, "");
   auto recipe = read_recipe(section);
-  DST_CHECK(!recipe.name.empty() && recipe.name.find('/') == std::string::npos, origin, ": name is \"", recipe.name,
-            "\", wanted a folder's name without slashes");
+  DST_CHECK(!recipe.name.empty() && recipe.name.find('/') == std::string::npos, origin,
+            ": name is \"", recipe.name, "\", wanted a folder's name without slashes");
   return recipe;
 }
 
-Recipe load_recipe(Env& env, const std::string& path) { return parse_recipe(read_text(env, path), path); }
+Recipe load_recipe(Env& env, const std::string& path) {
+  return parse_recipe(read_text(env, path), path);
+}
 
 data::SourceOptions sources_of(const DataRecipe& recipe, const std::string& path) {
   data::SourceOptions sources;

@@ -46,20 +46,24 @@ std::string to_json(const Report& report) {
 }
 
 std::string to_text(const Report& report) {
-  std::string text = line_of({"model", "accuracy", "95 % interval", "perplexity", "MB", "same answer as tuned"});
+  std::string text =
+      line_of({"model", "accuracy", "95 % interval", "perplexity", "MB", "same answer as tuned"});
   for (const auto& [name, value] : report.baselines) text += line_of({name, fixed(value, 3)});
   for (const auto& model : report.models)
-    text += line_of({model.title, fixed(model.accuracy, 3),
-                     concat(fixed(model.interval.first, 3), " to ", fixed(model.interval.second, 3)),
-                     fixed(model.perplexity, 2), fixed(static_cast<double>(model.bytes) * 1e-6, 1),
-                     model.agreement ? concat(fixed(*model.agreement * 100, 1), " %") : ""});
+    text +=
+        line_of({model.title, fixed(model.accuracy, 3),
+                 concat(fixed(model.interval.first, 3), " to ", fixed(model.interval.second, 3)),
+                 fixed(model.perplexity, 2), fixed(static_cast<double>(model.bytes) * 1e-6, 1),
+                 model.agreement ? concat(fixed(*model.agreement * 100, 1), " %") : ""});
   if (!report.tokens_per_second.empty()) {
     text += "prefill tokens/s, all ranks together:";
-    for (const auto& [name, value] : report.tokens_per_second) text += concat("  ", name, " ", fixed(value, 0));
+    for (const auto& [name, value] : report.tokens_per_second)
+      text += concat("  ", name, " ", fixed(value, 0));
     text += '\n';
   }
   if (report.kernel)
-    text += concat("INT8: ", report.kernel->name, ", ", report.kernel->int8_products, " integer products a forward pass, lm_head ",
+    text += concat("INT8: ", report.kernel->name, ", ", report.kernel->int8_products,
+                   " integer products a forward pass, lm_head ",
                    report.kernel->lm_head_in_int8 ? "among them" : "not among them", "\n");
   return text;
 }

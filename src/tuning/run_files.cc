@@ -9,7 +9,8 @@
 namespace deepseek_train::tuning {
 namespace {
 
-// Everything that changes the weights; evaluation and communication may differ between a run and its resumption.
+// Everything that changes the weights; evaluation and communication may differ between a run and
+// its resumption.
 nlohmann::ordered_json fingerprint(const Recipe& recipe) {
   const auto& t = recipe.training;
   return {{"model_name_or_path", recipe.model_name_or_path},
@@ -39,11 +40,14 @@ void claim_run_folder(Env& env, const Recipe& recipe) {
   const auto path = in_run(recipe, "recipe.json");
   const auto mine = fingerprint(recipe);
   if (env.exists(path)) {
-    auto theirs = nlohmann::ordered_json::parse(read_text(env, path), nullptr, /*allow_exceptions=*/false);
+    auto theirs =
+        nlohmann::ordered_json::parse(read_text(env, path), nullptr, /*allow_exceptions=*/false);
     for (const auto& [key, value] : mine.items()) {
-      const auto found = theirs.is_object() && theirs.contains(key) ? theirs[key] : nlohmann::ordered_json();
+      const auto found =
+          theirs.is_object() && theirs.contains(key) ? theirs[key] : nlohmann::ordered_json();
       DST_CHECK(found == value, recipe.run_folder(), " holds a run with ", key, " = ", found.dump(),
-                ", this recipe has ", value.dump(), "; give the recipe another name, or remove the folder to start anew");
+                ", this recipe has ", value.dump(),
+                "; give the recipe another name, or remove the folder to start anew");
     }
     return;
   }

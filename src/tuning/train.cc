@@ -18,7 +18,9 @@ class LlamaCausalLm final : public training::CausalLm {
  public:
   explicit LlamaCausalLm(models::LlamaModel& model) : model_(model) {}
   torch::nn::Module& module() override { return model_; }
-  torch::Tensor hidden_states(const torch::Tensor& input_ids) override { return model_.hidden_states(input_ids); }
+  torch::Tensor hidden_states(const torch::Tensor& input_ids) override {
+    return model_.hidden_states(input_ids);
+  }
   torch::Tensor logits(const torch::Tensor& hidden) override { return model_.logits(hidden); }
 
  private:
@@ -57,7 +59,8 @@ void on_rank_0(const JobContext& context, const Write& write) {
   context.communicator.barrier();
 }
 
-void export_tuned(const JobContext& context, models::LlamaModel& model, const text::Tokenizer& tokenizer) {
+void export_tuned(const JobContext& context, models::LlamaModel& model,
+                  const text::Tokenizer& tokenizer) {
   const auto& recipe = context.recipe;
   on_rank_0(context, [&] {
     export_bf16(context.env, bf16_folder(recipe), model, tokenizer);
@@ -68,19 +71,21 @@ void export_tuned(const JobContext& context, models::LlamaModel& model, const te
   });
 }
 
-// The last part of the run: the forward pass sees what INT8 will make of weights and activations, and learns to answer
-// as the tuned model does without it (quantization-aware distillation).
-bool train_quantized(const JobContext& context, training::Trainer& trainer, models::LlamaModel& model,
-                     const text::Tokenizer& tokenizer) {
+// The last part of the run: the forward pass sees what INT8 will make of weights and activations,
+// and learns to answer as the tuned model does without it (quantization-aware distillation).
+bool train_quantized(const JobContext& context, training::Trainer& trainer,
+                     models::LlamaModel& model, const text::Tokenizer& tokenizer) {
   const auto& recipe = context.recipe.quantization;
   if (recipe.scheme.empty() || recipe.qat_steps == 0) return true;
-  auto tuned = load_model(context.env, bf16_folder(context.recipe), {.compute_dtype = model.compute_dtype()});
+  auto tuned = load_model(context.env, bf16_folder(context.recipe),
+                          {.compute_dtype = model.compute_dtype()});
   LlamaCausalLm teacher(*tuned.model);
   trainer.set_loss(training::distillation(teacher));
-  auto names = quantization::prepare_qat(model, quantization::scheme_by_name(recipe.scheme), recipe.ignore);
+  auto names =
+      quantization::prepare_qat(model, quantization::scheme_by_name(recipe.scheme), recipe.ignore);
   if (context.communicator.rank() == 0)
-    log_info("quantization-aware training: ", names.size(), " linear layers in ", recipe.scheme, ", ", recipe.qat_steps,
-             " steps; the loss is now the distance from the tuned model");
+    log_info("quantization-aware training: ", names.size(), " linear layers in ", recipe.scheme,
+             ", ", recipe.qat_steps, " steps; the loss is now the distance from the tuned model");
   if (!trainer.run_until(context.recipe.training.max_steps + recipe.qat_steps)) return false;
   on_rank_0(context, [&] {
     export_w8a8(context.env, w8a8_folder(context.recipe), model, tokenizer, recipe.ignore);
@@ -95,8 +100,9 @@ bool train(const JobContext& context) {
   const auto& recipe = context.recipe;
   on_rank_0(context, [&] { claim_run_folder(context.env, recipe); });
   prepare_data(context);
-  auto loaded = load_model(context.env, recipe.model_name_or_path,
-                           {.compute_dtype = compute_dtype_by_name(recipe.compute_dtype), .float32_masters = true});
+  auto loaded = load_model(
+      context.env, recipe.model_name_or_path,
+      {.compute_dtype = compute_dtype_by_name(recipe.compute_dtype), .float32_masters = true});
   const auto& tokenizer = loaded.checkpoint->tokenizer();
   data::TokenStore store(context.env, train_store(recipe));
   store.check_tokenizer(tokenizer.sha256());
@@ -108,13 +114,15 @@ bool train(const JobContext& context) {
   LlamaCausalLm model(*loaded.model);
   training::Trainer trainer({model, loader, context.communicator, context.env, context.metrics},
                             trainer_options(context));
-  if (trainer.resume() && context.communicator.rank() == 0) log_info("going on from step ", trainer.global_step());
+  if (trainer.resume() && context.communicator.rank() == 0)
+    log_info("going on from step ", trainer.global_step());
 
   if (trainer.global_step() < recipe.training.max_steps) {
     if (!trainer.run_until(recipe.training.max_steps)) return false;
   }
   // A checkpoint at exactly this step may stand for a run that ended before its exports.
-  if (trainer.global_step() == recipe.training.max_steps) export_tuned(context, *loaded.model, tokenizer);
+  if (trainer.global_step() == recipe.training.max_steps)
+    export_tuned(context, *loaded.model, tokenizer);
   return train_quantized(context, trainer, *loaded.model, tokenizer);
 }
 

@@ -10,7 +10,9 @@ namespace {
 
 class EnvTest : public testing::Test {
  protected:
-  EnvTest() : folder_(join_path(testing::TempDir(), concat("dst_env_", ::getpid()))) { env_.make_folders(folder_); }
+  EnvTest() : folder_(join_path(testing::TempDir(), concat("dst_env_", ::getpid()))) {
+    env_.make_folders(folder_);
+  }
   ~EnvTest() override { env_.remove_all(folder_); }
   std::string path(std::string_view name) { return join_path(folder_, name); }
 

@@ -8,7 +8,8 @@ namespace deepseek_train {
 namespace {
 
 TEST(ConcatTest, JoinsValues) {
-  EXPECT_EQ(concat("rank ", 3, " of ", size_t{8}, ", ", 0.5, ", ", true, ", ", std::vector<int64_t>{2, 3}),
+  EXPECT_EQ(concat("rank ", 3, " of ", size_t{8}, ", ", 0.5, ", ", true, ", ",
+                   std::vector<int64_t>{2, 3}),
             "rank 3 of 8, 0.5, true, [2, 3]");
 }
 

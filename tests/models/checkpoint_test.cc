@@ -67,7 +67,8 @@ TEST_F(CheckpointTest, FolderRoundTrip) {
   load_weights(loaded, *checkpoint);
   auto ids = torch::arange(0, 20, at::kLong).unsqueeze(0);
   torch::InferenceMode inference;
-  EXPECT_TRUE(torch::equal(loaded.logits(loaded.hidden_states(ids)), model_->logits(model_->hidden_states(ids))));
+  EXPECT_TRUE(torch::equal(loaded.logits(loaded.hidden_states(ids)),
+                           model_->logits(model_->hidden_states(ids))));
 }
 
 TEST_F(CheckpointTest, AMissingTensorIsNamed) {
@@ -99,7 +100,8 @@ TEST_F(CheckpointTest, AFailedWriteLeavesTheOldFolder) {
   EXPECT_THROW(write(tensors), Error);
   EXPECT_EQ(load_error(), "");
   for (const auto& name : env_.list(testing::TempDir()))
-    EXPECT_EQ(name.find(concat("dst_checkpoint_", ::getpid(), ".partial")), std::string::npos) << name;
+    EXPECT_EQ(name.find(concat("dst_checkpoint_", ::getpid(), ".partial")), std::string::npos)
+        << name;
 }
 
 TEST_F(CheckpointTest, NoModelAtAll) {

@@ -49,10 +49,12 @@ std::vector<int32_t> naive_greedy(LlamaModel& model, std::vector<int32_t> tokens
 TEST(GenerateTest, BatchOfUnequalPromptsEqualsTheNaiveLoop) {
   for (bool tied : {true, false}) {
     auto model = tiny_model(tied);
-    std::vector<std::vector<int32_t>> prompts = {{5}, {1, 2, 3, 4, 5, 6, 7, 8, 9}, {90, 3, 17}, {44, 44}};
+    std::vector<std::vector<int32_t>> prompts = {
+        {5}, {1, 2, 3, 4, 5, 6, 7, 8, 9}, {90, 3, 17}, {44, 44}};
     auto results = generate(*model, prompts, {.max_new_tokens = 12});
     for (size_t i = 0; i < prompts.size(); ++i)
-      EXPECT_EQ(results[i], naive_greedy(*model, prompts[i], 12)) << "prompt " << i << " tied " << tied;
+      EXPECT_EQ(results[i], naive_greedy(*model, prompts[i], 12))
+          << "prompt " << i << " tied " << tied;
   }
 }
 

@@ -10,9 +10,9 @@ namespace deepseek_train::models {
 namespace {
 
 nlohmann::json valid_json() {
-  return {{"model_type", "llama"},      {"vocab_size", 100},        {"hidden_size", 64},
-          {"intermediate_size", 96},    {"num_hidden_layers", 2},   {"num_attention_heads", 4},
-          {"num_key_value_heads", 2},   {"rms_norm_eps", 1e-5},     {"rope_theta", 10000.0},
+  return {{"model_type", "llama"},         {"vocab_size", 100},      {"hidden_size", 64},
+          {"intermediate_size", 96},       {"num_hidden_layers", 2}, {"num_attention_heads", 4},
+          {"num_key_value_heads", 2},      {"rms_norm_eps", 1e-5},   {"rope_theta", 10000.0},
           {"max_position_embeddings", 128}};
 }
 
@@ -54,7 +54,8 @@ TEST(LlamaConfigTest, RefusesByName) {
 }
 
 TEST(LlamaConfigTest, NamesMissingAndImpossibleValues) {
-  for (const char* key : {"vocab_size", "hidden_size", "num_hidden_layers", "rms_norm_eps", "rope_theta"}) {
+  for (const char* key :
+       {"vocab_size", "hidden_size", "num_hidden_layers", "rms_norm_eps", "rope_theta"}) {
     auto json = valid_json();
     json.erase(key);
     EXPECT_NE(error_of(json).find(key), std::string::npos) << key;

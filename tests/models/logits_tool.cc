@@ -20,8 +20,9 @@ int main(int argc, char** argv) try {
   auto ids = torch::empty({1, static_cast<int64_t>(text.size() / sizeof(int64_t))}, at::kLong);
   std::memcpy(ids.data_ptr(), text.data(), text.size());
   auto logits = loaded.model->logits(loaded.model->hidden_states(ids)).to(at::kFloat).contiguous();
-  std::ofstream(argv[3], std::ios::binary).write(static_cast<const char*>(logits.data_ptr()),
-                                                 static_cast<std::streamsize>(logits.nbytes()));
+  std::ofstream(argv[3], std::ios::binary)
+      .write(static_cast<const char*>(logits.data_ptr()),
+             static_cast<std::streamsize>(logits.nbytes()));
   return 0;
 } catch (const std::exception& error) {
   std::cerr << error.what() << "\n";

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-
 #include "deepseek_train/core/error.h"
 #include "tests/training/tiny_lm.h"
 
@@ -12,10 +11,15 @@ namespace {
 
 class CheckpointerTest : public testing::Test {
  protected:
-  CheckpointerTest() : folder_(join_path(testing::TempDir(), concat("dst_checkpointer_", ::getpid()))) {}
+  CheckpointerTest()
+      : folder_(join_path(testing::TempDir(), concat("dst_checkpointer_", ::getpid()))) {}
   ~CheckpointerTest() override { env_.remove_all(folder_); }
-  std::string file(std::string_view name) const { return join_path(join_path(folder_, "checkpoint-7"), name); }
-  void save() { checkpointer_.save(model_, optimizer_, {7, 20, "{}", {{1, 2.5, 0.1, 3.0, 400.0}}}); }
+  std::string file(std::string_view name) const {
+    return join_path(join_path(folder_, "checkpoint-7"), name);
+  }
+  void save() {
+    checkpointer_.save(model_, optimizer_, {7, 20, "{}", {{1, 2.5, 0.1, 3.0, 400.0}}});
+  }
 
   Env& env_ = posix_env();
   std::string folder_;
@@ -47,7 +51,8 @@ TEST_F(CheckpointerTest, ACutFileIsNamedAndTheModelLeftAlone) {
   save();
   for (const char* name : {"model.safetensors", "optimizer.safetensors"}) {
     save();
-    ASSERT_EQ(::truncate(file(name).c_str(), static_cast<off_t>(env_.file_size(file(name)) - 9)), 0);
+    ASSERT_EQ(::truncate(file(name).c_str(), static_cast<off_t>(env_.file_size(file(name)) - 9)),
+              0);
     TinyLm other(2);
     auto before = other.parameters()[0].detach().clone();
     AdamW optimizer(other, {});

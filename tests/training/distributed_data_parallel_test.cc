@@ -41,7 +41,8 @@ std::vector<torch::Tensor> whole_batch_gradients(int64_t& tokens) {
 
 void expect_close(const std::vector<torch::Tensor>& a, const std::vector<torch::Tensor>& b) {
   ASSERT_EQ(a.size(), b.size());
-  for (size_t i = 0; i < a.size(); ++i) EXPECT_LT((a[i] - b[i]).abs().max().item<float>(), 1e-6) << "parameter " << i;
+  for (size_t i = 0; i < a.size(); ++i)
+    EXPECT_LT((a[i] - b[i]).abs().max().item<float>(), 1e-6) << "parameter " << i;
 }
 
 // Ranks and accumulation divide the same samples differently; the gradient must not notice.
@@ -52,7 +53,8 @@ TEST(DistributedDataParallelTest, RanksAndAccumulationDoNotChangeTheGradient) {
     for (int64_t accumulation : {1, 2, 4}) {
       run_ranks(ranks, [&](Communicator& communicator) {
         auto dataset = tiny_dataset(kSamples);
-        TinyLm model(/*seed=*/1 + static_cast<uint64_t>(communicator.rank()));  // rank 0's weights count
+        TinyLm model(/*seed=*/1 +
+                     static_cast<uint64_t>(communicator.rank()));  // rank 0's weights count
         DistributedDataParallel ddp(model, communicator, {.bucket_bytes = 512});
         ddp.zero_grad();
         for (int64_t micro = 0; micro < accumulation; ++micro) {
@@ -60,7 +62,8 @@ TEST(DistributedDataParallelTest, RanksAndAccumulationDoNotChangeTheGradient) {
           for (int64_t i = communicator.rank(); i < kSamples; i += ranks)
             if (i / ranks % accumulation == micro) mine.push_back(i);
           ddp.set_sync(micro + 1 == accumulation);
-          (cross_entropy_sum(model, batch_of(dataset, mine)) / static_cast<double>(tokens)).backward();
+          (cross_entropy_sum(model, batch_of(dataset, mine)) / static_cast<double>(tokens))
+              .backward();
         }
         ddp.wait();
         expect_close(gradients_of(model), expected);
@@ -76,12 +79,14 @@ TEST(DistributedDataParallelTest, AllRanksHoldTheSameBits) {
     TinyLm model(1);
     DistributedDataParallel ddp(model, communicator);
     ddp.zero_grad();
-    cross_entropy_sum(model, batch_of(dataset, {communicator.rank(), communicator.rank() + 5})).backward();
+    cross_entropy_sum(model, batch_of(dataset, {communicator.rank(), communicator.rank() + 5}))
+        .backward();
     ddp.wait();
     gradients[static_cast<size_t>(communicator.rank())] = gradients_of(model);
   });
   for (size_t rank = 1; rank < 3; ++rank)
-    for (size_t i = 0; i < gradients[0].size(); ++i) EXPECT_TRUE(torch::equal(gradients[0][i], gradients[rank][i]));
+    for (size_t i = 0; i < gradients[0].size(); ++i)
+      EXPECT_TRUE(torch::equal(gradients[0][i], gradients[rank][i]));
 }
 
 TEST(DistributedDataParallelTest, AnUnusedParameterGetsZero) {

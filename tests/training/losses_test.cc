@@ -22,7 +22,9 @@ data::Batch sample_batch() {
 torch::Tensor row_probabilities(CausalLm& model, const data::Batch& batch, int64_t row) {
   auto begin = batch.input_ids.begin() + row * batch.columns;
   std::vector<int64_t> ids(begin, begin + batch.lengths[static_cast<size_t>(row)]);
-  return model.logits(model.hidden_states(torch::tensor(ids).unsqueeze(0))[0]).to(at::kDouble).softmax(-1);
+  return model.logits(model.hidden_states(torch::tensor(ids).unsqueeze(0))[0])
+      .to(at::kDouble)
+      .softmax(-1);
 }
 
 TEST(CrossEntropyTest, EqualsTheSumTokenByToken) {
@@ -32,7 +34,8 @@ TEST(CrossEntropyTest, EqualsTheSumTokenByToken) {
   for (int64_t row = 0; row < batch.rows; ++row) {
     auto probabilities = row_probabilities(model, batch, row);
     for (int64_t t = 1; t < batch.lengths[static_cast<size_t>(row)]; ++t)
-      if (auto label = batch.labels[static_cast<size_t>(row * batch.columns + t)]; label != data::kIgnoreIndex)
+      if (auto label = batch.labels[static_cast<size_t>(row * batch.columns + t)];
+          label != data::kIgnoreIndex)
         expected -= std::log(probabilities[t - 1][label].item<double>());
   }
   EXPECT_NEAR(cross_entropy_sum(model, batch).item<double>(), expected, 1e-4 * expected);
@@ -45,7 +48,8 @@ TEST(DistillationTest, EqualsTheDivergenceTokenByToken) {
   double expected = 0;
   int64_t count = 0;
   for (int64_t row = 0; row < batch.rows; ++row) {
-    auto wanted = row_probabilities(teacher, batch, row), found = row_probabilities(student, batch, row);
+    auto wanted = row_probabilities(teacher, batch, row),
+         found = row_probabilities(student, batch, row);
     const int64_t predicted = batch.lengths[static_cast<size_t>(row)] - 1;
     expected += (wanted * (wanted.log() - found.log())).slice(0, 0, predicted).sum().item<double>();
     count += predicted;

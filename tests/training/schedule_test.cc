@@ -16,7 +16,9 @@ TEST(CosineScheduleTest, WarmsUpDecaysAndStays) {
   for (int64_t step = 4; step < 20; ++step) EXPECT_GE(schedule.at(step), schedule.at(step + 1));
 }
 
-TEST(CosineScheduleTest, NoWarmUp) { EXPECT_DOUBLE_EQ((CosineSchedule{.peak = 1, .decay_steps = 10}).at(0), 1.0); }
+TEST(CosineScheduleTest, NoWarmUp) {
+  EXPECT_DOUBLE_EQ((CosineSchedule{.peak = 1, .decay_steps = 10}).at(0), 1.0);
+}
 
 }  // namespace
 }  // namespace deepseek_train::training

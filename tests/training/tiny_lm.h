@@ -42,7 +42,8 @@ inline data::MemoryDataset tiny_dataset(int64_t count) {
     data::Document document;
     const int64_t length = 4 + (i * 7) % 9;
     for (int64_t t = 0; t < length; ++t)
-      document.tokens.push_back(static_cast<uint32_t>((i * 31 + t * (i % 5 + 1)) % kTinyVocabulary));
+      document.tokens.push_back(
+          static_cast<uint32_t>((i * 31 + t * (i % 5 + 1)) % kTinyVocabulary));
     document.loss_spans = {{length / 2, length}};
     documents.push_back(document);
   }

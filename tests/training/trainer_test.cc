@@ -15,14 +15,19 @@ using test_support::run_ranks;
 
 class Recorder final : public MetricsSink {
  public:
-  void record(int64_t, const MetricValues& values) override { losses.push_back(values.front().second); }
+  void record(int64_t, const MetricValues& values) override {
+    losses.push_back(values.front().second);
+  }
   std::vector<double> losses;
 };
 
 // One rank's trainer with everything it borrows.
 struct RankTrainer {
   RankTrainer(Communicator& communicator, const TrainerOptions& options, int64_t batch_size = 4)
-      : sampler({.num_samples = dataset.size(), .num_replicas = communicator.size(), .rank = communicator.rank(), .seed = 3}),
+      : sampler({.num_samples = dataset.size(),
+                 .num_replicas = communicator.size(),
+                 .rank = communicator.rank(),
+                 .seed = 3}),
         loader(dataset, sampler, {.batch_size = batch_size, .max_length = 64}),
         trainer({model, loader, communicator, posix_env(), metrics}, options) {}
 
@@ -72,7 +77,8 @@ TEST_F(TrainerTest, TheLossFalls) {
   });
 }
 
-// Stopped at any step, across the end of an epoch too, and resumed in a new process: the same bits as without a stop.
+// Stopped at any step, across the end of an epoch too, and resumed in a new process: the same bits
+// as without a stop.
 TEST_F(TrainerTest, AResumedRunEqualsAnUninterruptedOneBitByBit) {
   for (int ranks : {1, 2}) {
     std::vector<torch::Tensor> expected;
@@ -80,7 +86,8 @@ TEST_F(TrainerTest, AResumedRunEqualsAnUninterruptedOneBitByBit) {
     run_ranks(ranks, [&](Communicator& communicator) {
       RankTrainer setup(communicator, options(concat("whole", ranks)));
       setup.trainer.run_until(20);
-      if (communicator.rank() == 0) expected = weights_of(setup.model), losses = setup.metrics.losses;
+      if (communicator.rank() == 0)
+        expected = weights_of(setup.model), losses = setup.metrics.losses;
     });
     for (int64_t stop_at : {1, 4, 7, 13}) {
       const auto run = concat("stopped", ranks, "_", stop_at);
@@ -97,7 +104,8 @@ TEST_F(TrainerTest, AResumedRunEqualsAnUninterruptedOneBitByBit) {
         EXPECT_TRUE(setup.trainer.run_until(20));
         if (communicator.rank() != 0) return;
         expect_same_bits(weights_of(setup.model), expected);
-        EXPECT_EQ(setup.metrics.losses, std::vector<double>(losses.begin() + stop_at, losses.end()));
+        EXPECT_EQ(setup.metrics.losses,
+                  std::vector<double>(losses.begin() + stop_at, losses.end()));
         EXPECT_EQ(setup.trainer.log_history().size(), 20u);
       });
     }
@@ -143,7 +151,8 @@ TEST_F(TrainerTest, SavesAtIntervalsAndKeepsTheNewest) {
     RankTrainer setup(communicator, saving);
     setup.trainer.run_until(11);
   });
-  EXPECT_EQ(posix_env().list(options().output_dir), (std::vector<std::string>{"checkpoint-6", "checkpoint-9"}));
+  EXPECT_EQ(posix_env().list(options().output_dir),
+            (std::vector<std::string>{"checkpoint-6", "checkpoint-9"}));
 }
 
 }  // namespace

@@ -34,13 +34,16 @@ models::LlamaConfig tiny_config() {
 }
 
 // The windows' mean, token by token, from whole softmaxes.
-double naive_perplexity(models::LlamaModel& model, const std::vector<int32_t>& tokens, size_t context) {
+double naive_perplexity(models::LlamaModel& model, const std::vector<int32_t>& tokens,
+                        size_t context) {
   torch::InferenceMode inference;
   double sum = 0;
   int64_t count = 0;
   for (size_t begin = 0; begin < tokens.size(); begin += context) {
-    std::vector<int64_t> window(tokens.begin() + begin, tokens.begin() + std::min(tokens.size(), begin + context));
-    auto probabilities = model.logits(model.hidden_states(torch::tensor(window).unsqueeze(0))).softmax(-1)[0];
+    std::vector<int64_t> window(tokens.begin() + begin,
+                                tokens.begin() + std::min(tokens.size(), begin + context));
+    auto probabilities =
+        model.logits(model.hidden_states(torch::tensor(window).unsqueeze(0))).softmax(-1)[0];
     for (size_t t = 1; t < window.size(); ++t, ++count)
       sum -= std::log(probabilities[static_cast<int64_t>(t) - 1][window[t]].item<double>());
   }

@@ -29,7 +29,8 @@ void expect_error(const std::string& yaml, std::initializer_list<std::string_vie
     parse_recipe(yaml, "trial.yaml");
     ADD_FAILURE() << "no error for:\n" << yaml;
   } catch (const InvalidArgument& error) {
-    for (auto part : parts) EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
+    for (auto part : parts)
+      EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
   }
 }
 
@@ -45,7 +46,8 @@ TEST(RecipeTest, ReadsValuesAndDefaults) {
 }
 
 TEST(RecipeTest, ATypoNamesLineAndNearestKey) {
-  expect_error(with("learning_rate", "learnig_rate"), {"trial.yaml:9", "learnig_rate", "did you mean training.learning_rate"});
+  expect_error(with("learning_rate", "learnig_rate"),
+               {"trial.yaml:9", "learnig_rate", "did you mean training.learning_rate"});
   expect_error(with("data:\n", "dta:\n"), {"trial.yaml", "data"});
 }
 
@@ -54,7 +56,8 @@ TEST(RecipeTest, WrongKindsAndRanges) {
   expect_error(with("10", "0"), {"trial.yaml:8", "at least 1"});
   expect_error(with("2.0e-4", "-1"), {"trial.yaml:9", "above zero"});
   expect_error(with("2.0e-4", ".nan"), {"trial.yaml:9", "above zero"});
-  expect_error(std::string(kValid) + "quantization:\n  scheme: int3\n", {"trial.yaml:11", "int3", "w8a8"});
+  expect_error(std::string(kValid) + "quantization:\n  scheme: int3\n",
+               {"trial.yaml:11", "int3", "w8a8"});
   expect_error(std::string(kValid) + "quantization: 5\n", {"trial.yaml:10", "mapping"});
   expect_error(with("name: trial", "name: a/b"), {"a/b", "slashes"});
 }

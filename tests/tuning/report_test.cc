@@ -16,7 +16,8 @@ Report sample_report() {
   report.baselines = {{"majority", 0.083}, {"logistic_regression", 0.76}};
   report.tokens_per_second = {{"fp32", 100}, {"bf16", 200}, {"int8", 350}};
   report.kernel = KernelReport{"int8 w8a8", 210, false};
-  for (int64_t step = 1; step <= 5; ++step) report.log_history.push_back({step, 5.0 / static_cast<double>(step), 0, 0, 0});
+  for (int64_t step = 1; step <= 5; ++step)
+    report.log_history.push_back({step, 5.0 / static_cast<double>(step), 0, 0, 0});
   return report;
 }
 
@@ -35,7 +36,8 @@ TEST(ReportTest, HtmlStandsAloneAndEscapes) {
   auto html = to_html(sample_report());
   EXPECT_NE(html.find("a &lt;b&gt; &amp; c"), std::string::npos);
   EXPECT_EQ(html.find("a <b>"), std::string::npos);
-  for (const char* fetched : {"http", "<script", "src=", "@import"}) EXPECT_EQ(html.find(fetched), std::string::npos) << fetched;
+  for (const char* fetched : {"http", "<script", "src=", "@import"})
+    EXPECT_EQ(html.find(fetched), std::string::npos) << fetched;
   EXPECT_NE(html.find("<polyline"), std::string::npos);
   EXPECT_NE(html.find("98.5 %"), std::string::npos);
   EXPECT_NE(html.find("3.50"), std::string::npos);  // INT8 over fp32

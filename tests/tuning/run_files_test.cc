@@ -30,13 +30,15 @@ TEST_F(RunFilesTest, TheSameRecipeMayGoOnAnotherMayNot) {
     claim_run_folder(posix_env(), recipe_);
     FAIL() << "no error";
   } catch (const InvalidArgument& error) {
-    EXPECT_NE(std::string(error.what()).find("training.max_steps = 10"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("training.max_steps = 10"), std::string::npos)
+        << error.what();
   }
 }
 
 TEST_F(RunFilesTest, ALogWithACutLineAndARepeatedStep) {
   write_text(posix_env(), run_log(recipe_),
-             "{\"step\":1,\"loss\":3.0}\n{\"step\":2,\"loss\":2.0}\n{\"step\":2,\"loss\":1.5}\n{\"step\":3,\"lo");
+             "{\"step\":1,\"loss\":3.0}\n{\"step\":2,\"loss\":2.0}\n{\"step\":2,\"loss\":1.5}\n{"
+             "\"step\":3,\"lo");
   auto history = read_run_log(posix_env(), run_log(recipe_));
   ASSERT_EQ(history.size(), 2u);
   EXPECT_EQ(history[1].loss, 1.5);

@@ -8,7 +8,19 @@
 
 namespace deepseek_train {
 
-enum class DType : uint8_t { kFloat32, kFloat64, kBFloat16, kFloat16, kInt64, kInt32, kInt8, kUInt8, kBool, kFloat8E4M3, kFloat8E5M2 };
+enum class DType : uint8_t {
+  kFloat32,
+  kFloat64,
+  kBFloat16,
+  kFloat16,
+  kInt64,
+  kInt32,
+  kInt8,
+  kUInt8,
+  kBool,
+  kFloat8E4M3,
+  kFloat8E5M2
+};
 
 // Bytes of one element.
 size_t size_bytes(DType dtype);

@@ -1,4 +1,5 @@
-// Files, behind one interface: tests inject faults through it, and encryption will be a decorator of it.
+// Files, behind one interface: tests inject faults through it, and encryption will be a decorator
+// of it.
 #pragma once
 
 #include <cstddef>
@@ -19,8 +20,9 @@ class ReadableFile {
   virtual std::span<const std::byte> bytes() const = 0;
 };
 
-// A file being written under a temporary name. commit() syncs it and renames it into place in one step; without
-// commit() the destructor removes it, so nothing half-written is ever seen under the final name. One thread at a time.
+// A file being written under a temporary name. commit() syncs it and renames it into place in one
+// step; without commit() the destructor removes it, so nothing half-written is ever seen under the
+// final name. One thread at a time.
 class WritableFile {
  public:
   virtual ~WritableFile() = default;
@@ -47,7 +49,8 @@ class Env {
   virtual void rename(const std::string& from, const std::string& to) = 0;
   // Removes a file or a whole folder; nothing happens if it is absent.
   virtual void remove_all(const std::string& path) = 0;
-  // The real path for libraries that open files themselves (HDF5), or an error if there is none (encrypted files).
+  // The real path for libraries that open files themselves (HDF5), or an error if there is none
+  // (encrypted files).
   virtual std::string native_path(const std::string& path) = 0;
 };
 

@@ -1,4 +1,5 @@
-// Errors of the library. All derive from Error; what() names the value found, the value wanted and what to do.
+// Errors of the library. All derive from Error; what() names the value found, the value wanted and
+// what to do.
 #pragma once
 
 #include <stdexcept>
@@ -52,25 +53,25 @@ namespace detail {
 
 }  // namespace deepseek_train
 
-// A caller's mistake: throws InvalidArgument with the message. The message says found, wanted, what to do.
-#define DST_CHECK(condition, ...)                                      \
-  do {                                                                 \
-    if (!(condition)) [[unlikely]]                                     \
-      throw ::deepseek_train::InvalidArgument(                         \
-          ::deepseek_train::concat(__VA_ARGS__));                      \
+// A caller's mistake: throws InvalidArgument with the message. The message says found, wanted, what
+// to do.
+#define DST_CHECK(condition, ...)                                                     \
+  do {                                                                                \
+    if (!(condition)) [[unlikely]]                                                    \
+      throw ::deepseek_train::InvalidArgument(::deepseek_train::concat(__VA_ARGS__)); \
   } while (false)
 
 // As DST_CHECK with the error's type named: DST_CHECK_AS(NotFound, exists, "no file ", path).
-#define DST_CHECK_AS(ErrorType, condition, ...)                                     \
-  do {                                                                              \
-    if (!(condition)) [[unlikely]]                                                  \
-      throw ::deepseek_train::ErrorType(::deepseek_train::concat(__VA_ARGS__));     \
+#define DST_CHECK_AS(ErrorType, condition, ...)                                 \
+  do {                                                                          \
+    if (!(condition)) [[unlikely]]                                              \
+      throw ::deepseek_train::ErrorType(::deepseek_train::concat(__VA_ARGS__)); \
   } while (false)
 
 // A mistake of ours: throws Internal with the place and the condition.
-#define DST_ASSERT(condition, ...)                                                      \
-  do {                                                                                  \
-    if (!(condition)) [[unlikely]]                                                      \
-      ::deepseek_train::detail::throw_check_failure(__FILE__, __LINE__, #condition,     \
+#define DST_ASSERT(condition, ...)                                                          \
+  do {                                                                                      \
+    if (!(condition)) [[unlikely]]                                                          \
+      ::deepseek_train::detail::throw_check_failure(__FILE__, __LINE__, #condition,         \
                                                     ::deepseek_train::concat(__VA_ARGS__)); \
   } while (false)

@@ -1,4 +1,5 @@
-// Where numbers go while a program runs: every component writes to a MetricsSink, the program chooses the sink.
+// Where numbers go while a program runs: every component writes to a MetricsSink, the program
+// chooses the sink.
 #pragma once
 
 #include <cstdint>

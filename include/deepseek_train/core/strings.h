@@ -1,4 +1,5 @@
-// Joining values into text, for messages and names. Only the standard library, so every header may use it.
+// Joining values into text, for messages and names. Only the standard library, so every header may
+// use it.
 #pragma once
 
 #include <concepts>
@@ -32,7 +33,8 @@ std::string to_text(const std::vector<T>& values) {
 }
 }  // namespace detail
 
-// The values one after another, numbers in their shortest exact form: concat("rank ", 3) == "rank 3".
+// The values one after another, numbers in their shortest exact form: concat("rank ", 3) == "rank
+// 3".
 template <typename... Values>
 std::string concat(const Values&... values) {
   std::string text;

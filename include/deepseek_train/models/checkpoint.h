@@ -15,7 +15,8 @@
 
 namespace deepseek_train::models {
 
-// A model being read: its shape, its tokenizer, and its tensors under Hugging Face's names and layout. One thread.
+// A model being read: its shape, its tokenizer, and its tensors under Hugging Face's names and
+// layout. One thread.
 class Checkpoint {
  public:
   virtual ~Checkpoint() = default;
@@ -25,18 +26,22 @@ class Checkpoint {
   // config.json's quantization_config as JSON text; empty for plain weights.
   virtual const std::string& quantization_config() const = 0;
   virtual std::vector<std::string> tensor_names() const = 0;
-  // The values as stored; GGUF's are dequantized to float32 and its q and k rows brought into Hugging Face's order.
-  // May borrow from the mapped file: valid while the checkpoint lives. Throws NotFound naming the nearest.
+  // The values as stored; GGUF's are dequantized to float32 and its q and k rows brought into
+  // Hugging Face's order. May borrow from the mapped file: valid while the checkpoint lives. Throws
+  // NotFound naming the nearest.
   virtual torch::Tensor tensor(const std::string& name) const = 0;
 };
 
-// Opens a folder (config.json, model.safetensors or its shards, tokenizer.json) or a .gguf file. Throws NotFound
-// naming the missing file, DataCorruption for a damaged one, InvalidArgument for an unknown architecture.
+// Opens a folder (config.json, model.safetensors or its shards, tokenizer.json) or a .gguf file.
+// Throws NotFound naming the missing file, DataCorruption for a damaged one, InvalidArgument for an
+// unknown architecture.
 std::unique_ptr<Checkpoint> open_checkpoint(Env& env, const std::string& path);
 
-// Copies every parameter of `model` from the checkpoint, converting the type. Names in `elsewhere` are loaded by the
-// caller (quantized weights). Throws unless every parameter and every tensor is used exactly once.
-void load_weights(LlamaModel& model, const Checkpoint& checkpoint, const std::set<std::string>& elsewhere = {});
+// Copies every parameter of `model` from the checkpoint, converting the type. Names in `elsewhere`
+// are loaded by the caller (quantized weights). Throws unless every parameter and every tensor is
+// used exactly once.
+void load_weights(LlamaModel& model, const Checkpoint& checkpoint,
+                  const std::set<std::string>& elsewhere = {});
 
 // What a Hugging Face folder holds beside its tensors.
 struct FolderFiles {
@@ -47,10 +52,11 @@ struct FolderFiles {
 };
 
 // The files for `model`'s folder. `dtype` and `quantization_config` as in to_config_json.
-FolderFiles folder_files(const LlamaConfig& config, const text::Tokenizer& tokenizer, std::string_view dtype,
-                         std::string_view quantization_config = {});
+FolderFiles folder_files(const LlamaConfig& config, const text::Tokenizer& tokenizer,
+                         std::string_view dtype, std::string_view quantization_config = {});
 
-// Writes the folder under a temporary name, then renames it into place; an older one of that name is replaced.
+// Writes the folder under a temporary name, then renames it into place; an older one of that name
+// is replaced.
 void write_folder(Env& env, const std::string& folder, const FolderFiles& files,
                   const std::vector<formats::NamedTensor>& tensors);
 

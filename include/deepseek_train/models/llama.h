@@ -1,6 +1,8 @@
-// The Llama decoder (Touvron et al. 2023, arXiv 2302.13971; grouped-query attention as in Llama 2 and 3).
+// The Llama decoder (Touvron et al. 2023, arXiv 2302.13971; grouped-query attention as in Llama 2
+// and 3).
 //
-// Shape letters: B batch, T tokens, D hidden, H heads, K key-value heads, E head size, V vocabulary.
+// Shape letters: B batch, T tokens, D hidden, H heads, K key-value heads, E head size, V
+// vocabulary.
 #pragma once
 
 #include <torch/torch.h>
@@ -13,7 +15,8 @@
 
 namespace deepseek_train::models {
 
-// Keys and values of past tokens, one pair a layer: [B, K, capacity, E]. Rows may have different lengths.
+// Keys and values of past tokens, one pair a layer: [B, K, capacity, E]. Rows may have different
+// lengths.
 class KvCache {
  public:
   // Memory: 2 * layers * B * K * capacity * E elements of `dtype`.
@@ -29,26 +32,31 @@ class KvCache {
   std::vector<torch::Tensor> values_;
 };
 
-// How a forward pass computes. kReference does Hugging Face's operations in Hugging Face's order, so that equal weights
-// give equal bits with the same libtorch and threads; kFast uses fused kernels.
+// How a forward pass computes. kReference does Hugging Face's operations in Hugging Face's order,
+// so that equal weights give equal bits with the same libtorch and threads; kFast uses fused
+// kernels.
 enum class Numerics { kFast, kReference };
 
 class LlamaDecoder;
 
-// Parameters have Hugging Face's names and float32 masters unless the module is converted with to(). Not thread-safe.
+// Parameters have Hugging Face's names and float32 masters unless the module is converted with
+// to(). Not thread-safe.
 class LlamaModel : public torch::nn::Module {
  public:
   // Weights are uninitialised: load a checkpoint or call initialize().
   explicit LlamaModel(const LlamaConfig& config);
 
-  // input_ids [B, T] int64 -> [B, T, D] in compute_dtype, after the last norm. Rows are right-padded: causal attention
-  // never looks at what follows, so padding needs no mask.
+  // input_ids [B, T] int64 -> [B, T, D] in compute_dtype, after the last norm. Rows are
+  // right-padded: causal attention never looks at what follows, so padding needs no mask.
   torch::Tensor hidden_states(const torch::Tensor& input_ids);
 
-  // As above, and fills the empty cache. `lengths` [B] int64: tokens of each row before its padding.
-  torch::Tensor prefill(const torch::Tensor& input_ids, const torch::Tensor& lengths, KvCache& cache);
+  // As above, and fills the empty cache. `lengths` [B] int64: tokens of each row before its
+  // padding.
+  torch::Tensor prefill(const torch::Tensor& input_ids, const torch::Tensor& lengths,
+                        KvCache& cache);
 
-  // One more token for each row: [B, 1] int64 -> [B, 1, D]. Throws InvalidArgument when a row's cache is full.
+  // One more token for each row: [B, 1] int64 -> [B, 1, D]. Throws InvalidArgument when a row's
+  // cache is full.
   torch::Tensor decode(const torch::Tensor& input_ids, KvCache& cache);
 
   // [..., D] -> [..., V] in the input's dtype.

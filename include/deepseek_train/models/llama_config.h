@@ -30,14 +30,17 @@ struct LlamaConfig {
   bool operator==(const LlamaConfig&) const = default;
 };
 
-// Reads config.json, both generations of its rope keys. Throws InvalidArgument naming what cannot be run: another
-// architecture, a rope type, an activation, biases.
+// Reads config.json, both generations of its rope keys. Throws InvalidArgument naming what cannot
+// be run: another architecture, a rope type, an activation, biases.
 LlamaConfig llama_config_from_json(std::string_view config_json);
 
-// Reads the `llama.*` keys; `tied` when the file has no output.weight. Throws InvalidArgument for another architecture.
+// Reads the `llama.*` keys; `tied` when the file has no output.weight. Throws InvalidArgument for
+// another architecture.
 LlamaConfig llama_config_from_gguf(const formats::GgufFile& file);
 
-// config.json as Hugging Face writes it. `dtype` is "float32" or "bfloat16"; `quantization_config` is a JSON object's text or empty.
-std::string to_config_json(const LlamaConfig& config, std::string_view dtype, std::string_view quantization_config = {});
+// config.json as Hugging Face writes it. `dtype` is "float32" or "bfloat16"; `quantization_config`
+// is a JSON object's text or empty.
+std::string to_config_json(const LlamaConfig& config, std::string_view dtype,
+                           std::string_view quantization_config = {});
 
 }  // namespace deepseek_train::models

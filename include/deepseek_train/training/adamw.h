@@ -23,13 +23,14 @@ class AdamW {
  public:
   AdamW(torch::nn::Module& module, const AdamWOptions& options);
 
-  // One step with the parameters' gradients times `gradient_scale` (1, or the factor that clips them). The gradients
-  // are left scaled.
+  // One step with the parameters' gradients times `gradient_scale` (1, or the factor that clips
+  // them). The gradients are left scaled.
   void step(double learning_rate, double gradient_scale = 1.0);
 
   // Moments as "<parameter>.exp_avg" and "<parameter>.exp_avg_sq", and "step".
   std::vector<formats::NamedTensor> state_dict() const;
-  // Throws DataCorruption, changing nothing, unless the file holds exactly this optimizer's tensors.
+  // Throws DataCorruption, changing nothing, unless the file holds exactly this optimizer's
+  // tensors.
   void load_state_dict(const formats::SafetensorsFile& file);
 
  private:
@@ -44,7 +45,8 @@ class AdamW {
   std::vector<Group> groups_;
 };
 
-// Euclidean norm over all flat gradients, in float64 between them; the same bits on every rank that has the same gradients.
+// Euclidean norm over all flat gradients, in float64 between them; the same bits on every rank that
+// has the same gradients.
 double gradient_norm(const std::vector<torch::Tensor>& flat_gradients);
 
 }  // namespace deepseek_train::training

@@ -27,8 +27,8 @@ struct TrainerState {
   std::vector<LogEntry> log_history;
 };
 
-// One thread. A checkpoint appears under its name only when it is whole (its last file is COMPLETE, then the folder is
-// renamed), so a kill at any moment leaves the older ones usable.
+// One thread. A checkpoint appears under its name only when it is whole (its last file is COMPLETE,
+// then the folder is renamed), so a kill at any moment leaves the older ones usable.
 class Checkpointer {
  public:
   // `keep`: newest checkpoints kept after a save, at least 1.
@@ -36,7 +36,8 @@ class Checkpointer {
 
   // The newest complete checkpoint's step; nullopt if there is none.
   std::optional<int64_t> latest() const;
-  // Costs 12 bytes a parameter on disk. Throws Unavailable when the disk is full, leaving what was there.
+  // Costs 12 bytes a parameter on disk. Throws Unavailable when the disk is full, leaving what was
+  // there.
   void save(const torch::nn::Module& module, const AdamW& optimizer, const TrainerState& state);
   // Throws NotFound or DataCorruption naming the file.
   TrainerState load(int64_t step, torch::nn::Module& module, AdamW& optimizer) const;

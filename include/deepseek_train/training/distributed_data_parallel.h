@@ -12,14 +12,16 @@
 namespace deepseek_train::training {
 
 struct DistributedDataParallelOptions {
-  // A bucket is sent when all its gradients are there. Larger buckets cost less per byte, smaller ones start sooner.
+  // A bucket is sent when all its gradients are there. Larger buckets cost less per byte, smaller
+  // ones start sooner.
   int64_t bucket_bytes = 32 << 20;
 };
 
-// Gives every parameter that requires one a gradient which is a view into a flat bucket, in reverse order of
-// registration (about the order backward makes them), and sums the buckets over the ranks. The buckets lie in memory
-// shared by the host's ranks where the communicator offers it, so nothing is staged. One thread; collective: every
-// rank makes it with the same parameters and calls the same methods in the same order.
+// Gives every parameter that requires one a gradient which is a view into a flat bucket, in reverse
+// order of registration (about the order backward makes them), and sums the buckets over the ranks.
+// The buckets lie in memory shared by the host's ranks where the communicator offers it, so nothing
+// is staged. One thread; collective: every rank makes it with the same parameters and calls the
+// same methods in the same order.
 //
 //   ddp.zero_grad();
 //   ddp.set_sync(last_micro_batch);
@@ -27,8 +29,8 @@ struct DistributedDataParallelOptions {
 //   ddp.wait();            // now every rank holds the same sums in parameter.grad()
 class DistributedDataParallel {
  public:
-  // Broadcasts rank 0's parameters and buffers. Throws InvalidArgument where ranks differ in number or size of
-  // parameters. Borrows the communicator.
+  // Broadcasts rank 0's parameters and buffers. Throws InvalidArgument where ranks differ in number
+  // or size of parameters. Borrows the communicator.
   DistributedDataParallel(torch::nn::Module& module, collectives::Communicator& communicator,
                           const DistributedDataParallelOptions& options = {});
   ~DistributedDataParallel();
@@ -38,7 +40,8 @@ class DistributedDataParallel {
   void zero_grad();
   // Whether the next backward pass sends its buckets; false while gradients are only accumulated.
   void set_sync(bool sync);
-  // Sends the buckets that backward did not reach, waits for all. Throws what the collectives throw.
+  // Sends the buckets that backward did not reach, waits for all. Throws what the collectives
+  // throw.
   void wait();
   // The flat gradients, float32, one a bucket; padding between parameters is zero.
   std::vector<torch::Tensor> flat_gradients() const;

@@ -1,5 +1,5 @@
-// Losses, as sums over the positions they count: the caller divides by the global count, so that accumulation and the
-// number of ranks do not change the gradient.
+// Losses, as sums over the positions they count: the caller divides by the global count, so that
+// accumulation and the number of ranks do not change the gradient.
 #pragma once
 
 #include <functional>
@@ -9,13 +9,15 @@
 
 namespace deepseek_train::training {
 
-// Sum of the cross-entropy over the batch's labels that are not data::kIgnoreIndex: a scalar, float32. Position t is
-// predicted from positions before it. Rows without a label never reach the output projection: cost N * V, not B * T * V.
+// Sum of the cross-entropy over the batch's labels that are not data::kIgnoreIndex: a scalar,
+// float32. Position t is predicted from positions before it. Rows without a label never reach the
+// output projection: cost N * V, not B * T * V.
 torch::Tensor cross_entropy_sum(CausalLm& model, const data::Batch& batch);
 
-// Sum of KL(teacher || student) over every predicted position of the batch, prompts included: the student learns the
-// teacher's whole distribution everywhere, not one right token (Hinton et al. 2015, arXiv 1503.02531). The teacher runs
-// without gradients; same vocabulary. Cost: one more forward pass, and logits of all B * T positions twice.
+// Sum of KL(teacher || student) over every predicted position of the batch, prompts included: the
+// student learns the teacher's whole distribution everywhere, not one right token (Hinton et al.
+// 2015, arXiv 1503.02531). The teacher runs without gradients; same vocabulary. Cost: one more
+// forward pass, and logits of all B * T positions twice.
 torch::Tensor distillation_sum(CausalLm& student, CausalLm& teacher, const data::Batch& batch);
 
 // What a trainer minimises: a sum over a batch, and the number of positions it is over.

@@ -5,8 +5,9 @@
 
 namespace deepseek_train::training {
 
-// Linear warm-up, then a cosine down to `final_ratio` of the peak at `decay_steps`, then constant: the steps after it
-// (quantization-aware ones) run at the low rate. Loshchilov & Hutter 2016, arXiv 1608.03983.
+// Linear warm-up, then a cosine down to `final_ratio` of the peak at `decay_steps`, then constant:
+// the steps after it (quantization-aware ones) run at the low rate. Loshchilov & Hutter 2016, arXiv
+// 1608.03983.
 struct CosineSchedule {
   double peak = 1e-4;
   double final_ratio = 0.1;

@@ -42,9 +42,9 @@ struct TrainerParts {
   MetricsSink& metrics;
 };
 
-// Trains a language model on this rank's share of the data. The loss of a step is the mean over all counted tokens of
-// all ranks and micro-batches, so ranks and accumulation do not change the gradient. Collective: every rank makes the
-// same calls. One thread.
+// Trains a language model on this rank's share of the data. The loss of a step is the mean over all
+// counted tokens of all ranks and micro-batches, so ranks and accumulation do not change the
+// gradient. Collective: every rank makes the same calls. One thread.
 class Trainer {
  public:
   Trainer(const TrainerParts& parts, const TrainerOptions& options);
@@ -53,8 +53,9 @@ class Trainer {
   void set_loss(Loss loss) { loss_ = std::move(loss); }
   // Loads the newest complete checkpoint of output_dir, if there is one. True if it did.
   bool resume();
-  // Trains up to `step` (at most max_steps). False if it was asked to stop before; a checkpoint is saved then. Throws
-  // InvalidArgument when the loss is not a number, naming step and rate; nothing of that step is kept.
+  // Trains up to `step` (at most max_steps). False if it was asked to stop before; a checkpoint is
+  // saved then. Throws InvalidArgument when the loss is not a number, naming step and rate; nothing
+  // of that step is kept.
   bool run_until(int64_t step);
   // Saves checkpoint-<global_step> on rank 0; every rank waits for it.
   void save();

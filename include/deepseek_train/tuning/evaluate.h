@@ -1,4 +1,5 @@
-// Scores of a model on held-out records and texts. Every rank evaluates its share; each record counts once.
+// Scores of a model on held-out records and texts. Every rank evaluates its share; each record
+// counts once.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +27,9 @@ struct Proportion {
   int64_t successes = 0;
   int64_t total = 0;
 
-  double value() const { return total > 0 ? static_cast<double>(successes) / static_cast<double>(total) : 0.0; }
+  double value() const {
+    return total > 0 ? static_cast<double>(successes) / static_cast<double>(total) : 0.0;
+  }
   // 95 % interval of Wilson (1927).
   std::pair<double, double> interval() const;
 };
@@ -42,16 +45,18 @@ struct ScoreOptions {
   int64_t batch_size = 50;
 };
 
-// Greedy generation to the end of text; a record is right when the generated text equals its answer exactly.
-// Collective.
-Scores score(models::LlamaModel& model, const text::Tokenizer& tokenizer, const std::vector<TestRecord>& records,
-             collectives::Communicator& communicator, const ScoreOptions& options);
+// Greedy generation to the end of text; a record is right when the generated text equals its answer
+// exactly. Collective.
+Scores score(models::LlamaModel& model, const text::Tokenizer& tokenizer,
+             const std::vector<TestRecord>& records, collectives::Communicator& communicator,
+             const ScoreOptions& options);
 
 // Records to which both models gave the same answer. Collective.
 Proportion agreement(const Scores& a, const Scores& b, collectives::Communicator& communicator);
 
-// Perplexity of a text: non-overlapping windows of `context` tokens, no added tokens, exp of the mean over all
-// predicted tokens (the first of each window is not predicted). Windows are shared out over the ranks. Collective.
+// Perplexity of a text: non-overlapping windows of `context` tokens, no added tokens, exp of the
+// mean over all predicted tokens (the first of each window is not predicted). Windows are shared
+// out over the ranks. Collective.
 double perplexity(models::LlamaModel& model, const std::vector<int32_t>& tokens, int64_t context,
                   collectives::Communicator& communicator);
 
@@ -61,9 +66,10 @@ struct SpeedOptions {
   int repeats = 7;
 };
 
-// Median tokens/s of prefill forward passes (hidden states of all tokens, logits of each row's last) for several
-// models, interleaved, summed over the ranks, which all run at once. Collective.
+// Median tokens/s of prefill forward passes (hidden states of all tokens, logits of each row's
+// last) for several models, interleaved, summed over the ranks, which all run at once. Collective.
 std::vector<double> prefill_tokens_per_second(const std::vector<models::LlamaModel*>& models,
-                                              collectives::Communicator& communicator, const SpeedOptions& options = {});
+                                              collectives::Communicator& communicator,
+                                              const SpeedOptions& options = {});
 
 }  // namespace deepseek_train::tuning

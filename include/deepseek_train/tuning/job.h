@@ -28,9 +28,10 @@ struct JobContext {
 // Writes runs/NAME/prepared/train.h5 from the recipe's data; rank 0 works, all get the result.
 data::PrepareResult prepare_data(const JobContext& context);
 
-// Prepares, fine-tunes, exports export/bf16 (and export/w8a8-ptq), trains on with fake quantization, exports export/w8a8.
-// Goes on from the newest checkpoint. False if it was asked to stop; the same call then goes on later. Throws
-// InvalidArgument if the run's folder was made by another recipe.
+// Prepares, fine-tunes, exports export/bf16 (and export/w8a8-ptq), trains on with fake
+// quantization, exports export/w8a8. Goes on from the newest checkpoint. False if it was asked to
+// stop; the same call then goes on later. Throws InvalidArgument if the run's folder was made by
+// another recipe.
 bool train(const JobContext& context);
 
 // Scores base model and exports, each loaded from disk, and writes report.json and report.html.

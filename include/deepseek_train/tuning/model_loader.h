@@ -1,4 +1,5 @@
-// Models from disk, ready to run: plain weights as floating point, compressed ones on integer kernels.
+// Models from disk, ready to run: plain weights as floating point, compressed ones on integer
+// kernels.
 #pragma once
 
 #include <memory>
@@ -16,8 +17,8 @@ struct LoadModelOptions {
   at::ScalarType compute_dtype = at::kFloat;
   // Keep float32 weights and cast them as they are used: for training.
   bool float32_masters = false;
-  // kReference: Hugging Face's operation order; compressed weights are dequantized and activations fake-quantized, in
-  // floating point, as transformers runs them.
+  // kReference: Hugging Face's operation order; compressed weights are dequantized and activations
+  // fake-quantized, in floating point, as transformers runs them.
   models::Numerics numerics = models::Numerics::kFast;
 };
 
@@ -28,7 +29,8 @@ struct LoadedModel {
   std::shared_ptr<quantization::Int8ProductCounter> int8_products;
 };
 
-// Throws what open_checkpoint and load_weights throw, and InvalidArgument for a compression that cannot be run.
+// Throws what open_checkpoint and load_weights throw, and InvalidArgument for a compression that
+// cannot be run.
 LoadedModel load_model(Env& env, const std::string& path, const LoadModelOptions& options);
 
 // "auto": bfloat16 where the processor has instructions for it, else float32; or the dtype by name.

@@ -45,8 +45,8 @@ struct EvaluationRecipe {
   int64_t max_new_tokens = 8;
   int64_t batch_size = 50;
   int64_t context = 2048;  // tokens a window of the perplexity
-  // What models are scored in. Answers of two models are compared record by record, and bfloat16's own rounding would
-  // change some of them.
+  // What models are scored in. Answers of two models are compared record by record, and bfloat16's
+  // own rounding would change some of them.
   std::string compute_dtype = "float32";
 };
 
@@ -57,7 +57,7 @@ struct CommunicationRecipe {
 };
 
 struct Recipe {
-  std::string name;               // the run's folder is output_dir/name
+  std::string name;  // the run's folder is output_dir/name
   std::string output_dir = "runs";
   std::string model_name_or_path;
   std::string compute_dtype = "auto";  // bfloat16 where the CPU multiplies it, else float32
@@ -70,8 +70,9 @@ struct Recipe {
   std::string run_folder() const { return join_path(output_dir, name); }
 };
 
-// Reads and checks the file. Throws InvalidArgument with file, line and key: for YAML that cannot be parsed, an unknown
-// key (with the nearest known one), a value of another kind or out of range, a required key that is missing.
+// Reads and checks the file. Throws InvalidArgument with file, line and key: for YAML that cannot
+// be parsed, an unknown key (with the nearest known one), a value of another kind or out of range,
+// a required key that is missing.
 Recipe load_recipe(Env& env, const std::string& path);
 // The same from text; `origin` stands for the file's name in errors.
 Recipe parse_recipe(std::string_view yaml, const std::string& origin);

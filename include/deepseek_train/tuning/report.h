@@ -25,8 +25,8 @@ struct ModelReport {
 };
 
 struct KernelReport {
-  std::string name;            // the integer kernel
-  int64_t int8_products = 0;   // integer matrix products of one forward pass
+  std::string name;           // the integer kernel
+  int64_t int8_products = 0;  // integer matrix products of one forward pass
   bool lm_head_in_int8 = false;
 };
 
@@ -45,7 +45,8 @@ struct Report {
 
 // Keys as in docs/data-formats.md.
 std::string to_json(const Report& report);
-// One self-contained page: tables and the loss curve as an inline picture. No script, nothing fetched.
+// One self-contained page: tables and the loss curve as an inline picture. No script, nothing
+// fetched.
 std::string to_html(const Report& report);
 // A table for the terminal.
 std::string to_text(const Report& report);
