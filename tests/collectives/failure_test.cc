@@ -167,7 +167,7 @@ TEST_P(FailureTest, AbortReachesAllAndStays) {
         }
         std::vector<float> data(10);
         auto first = communicator.all_reduce_async(data.data(), data.size(), DType::kFloat32);
-        auto second = communicator.barrier_async();
+        auto second = communicator.start({});
         EXPECT_THROW(first->wait(), PeerFailure);
         EXPECT_THROW(second->wait(), PeerFailure);
         communicator.barrier();
@@ -190,7 +190,7 @@ TEST_P(FailureTest, AbortInterruptsACallUnderWay) {
           std::this_thread::sleep_for(2s);
           return;
         }
-        auto work = communicator.barrier_async();  // rank 1 never comes
+        auto work = communicator.start({});  // rank 1 never comes
         std::this_thread::sleep_for(100ms);
         EXPECT_FALSE(work->is_completed());
         communicator.abort("enough");
@@ -207,7 +207,7 @@ TEST_P(FailureTest, DestroyingACommunicatorWithWorkUnderWayEndsTheGroup) {
       [&](Communicator& communicator) {
         auto group = communicator.split(0, communicator.rank());
         if (communicator.rank() == 0) {
-          auto work = group->barrier_async();
+          auto work = group->start({});
           std::this_thread::sleep_for(50ms);
           group.reset();
           EXPECT_TRUE(work->is_completed());

@@ -18,7 +18,7 @@ class MpiOperations {
   MPI_Op find(DType dtype, ReduceOp op) const;
 
  private:
-  enum Kind { kSum, kMin, kMax, kNumKinds };
+  enum Kind { kSum, kMin, kMax, kProd, kNumKinds };
   enum Type { kBFloat16, kFloat16, kFloat32, kFloat64, kNumTypes };
   std::unique_ptr<UniqueMpiOp> own_[kNumTypes][kNumKinds];
 };

@@ -4,7 +4,9 @@
 #include <tuple>
 #include <vector>
 
-#include "collectives/transport/shm/shm_transport.h"
+#include "collectives/algorithms/coalesce.h"
+#include "collectives/algorithms/exchange_parts.h"
+#include "collectives/algorithms/tree_reduce.h"
 #include "deepseek_train/core/error.h"
 
 namespace deepseek_train::collectives {
@@ -17,12 +19,45 @@ NativeCommunicator::~NativeCommunicator() {
   if (!queue_.is_idle()) transport_->abort("the communicator was destroyed with calls under way");
 }
 
-void NativeCommunicator::run(const CollectiveCall& call) {
-  queue_.run([&] { transport_->run(call); });
+void NativeCommunicator::execute(const CollectiveCall& call) {
+  queue_.run([&] { perform(call); });
 }
 
-std::shared_ptr<Work> NativeCommunicator::start(const CollectiveCall& call) {
-  return queue_.submit([this, call] { transport_->run(call); });
+std::shared_ptr<Work> NativeCommunicator::submit(std::vector<CollectiveCall> calls) {
+  return queue_.submit([this, calls = std::move(calls)] {
+    run_coalesced(calls, scratch_, [this](const CollectiveCall& call) { perform(call); });
+  });
+}
+
+void NativeCommunicator::perform(const CollectiveCall& call) {
+  const bool is_uneven = !call.in_counts.empty() || !call.out_counts.empty();
+  switch (call.kind) {
+    case Collective::kAllToAll:
+    case Collective::kGather:
+    case Collective::kScatter: break;
+    case Collective::kReduceScatter:
+      if (is_uneven) return reduce_scatter_uneven(call);
+      return transport_->run(call);
+    default:
+      if (!is_uneven) return transport_->run(call);
+  }
+  const ExchangeParts parts = parts_of(call, rank(), size());
+  transport_->exchange(call, parts.out, parts.in);
+}
+
+// Every rank gets all ranks' values of its part, and reduces them in tree order.
+void NativeCommunicator::reduce_scatter_uneven(const CollectiveCall& call) {
+  const size_t bytes = call.count * size_bytes(call.dtype);
+  if (scratch_.size() < bytes * size()) scratch_.resize(bytes * size());
+  ExchangeParts parts = parts_of(call, rank(), size());
+  std::vector<const std::byte*> sources(size());
+  for (int r = 0; r < size(); ++r) {
+    parts.in[r] = {scratch_.data() + r * bytes, bytes};
+    sources[r] = parts.in[r].data();
+  }
+  transport_->exchange(call, parts.out, parts.in);
+  std::byte* destinations[] = {static_cast<std::byte*>(call.out)};
+  if (call.count > 0) tree_reduce(call.dtype, call.op, sources, destinations, call.count);
 }
 
 void NativeCommunicator::check_peer(const char* what, const void* data, size_t bytes,
@@ -66,6 +101,14 @@ std::unique_ptr<Communicator> NativeCommunicator::split(int color, int key) {
   std::unique_ptr<Transport> transport;
   queue_.run([&] { transport = transport_->make_subgroup(group, members); });
   return std::make_unique<NativeCommunicator>(std::move(transport), group, timeout_);
+}
+
+Survivors NativeCommunicator::shrink() {
+  const auto group = concat(group_, "/shrink.", ++num_splits_);
+  SurvivingTransport left;
+  queue_.run([&] { left = transport_->shrink(group); });
+  return {std::make_unique<NativeCommunicator>(std::move(left.transport), group, timeout_),
+          std::move(left.lost), left.interrupted};
 }
 
 void NativeCommunicator::abort(const std::string& reason) noexcept { transport_->abort(reason); }

@@ -25,19 +25,23 @@ class NativeCommunicator : public Communicator {
   void recv(void* data, size_t bytes, int from) override;
   std::unique_ptr<Communicator> split(int color, int key) override;
   std::unique_ptr<SharedBuffer> allocate_shared(size_t bytes) override;
+  Survivors shrink() override;
   void abort(const std::string& reason) noexcept override;
 
  protected:
-  void run(const CollectiveCall& call) override;
-  std::shared_ptr<Work> start(const CollectiveCall& call) override;
+  void execute(const CollectiveCall& call) override;
+  std::shared_ptr<Work> submit(std::vector<CollectiveCall> calls) override;
 
  private:
+  void perform(const CollectiveCall& call);
+  void reduce_scatter_uneven(const CollectiveCall& call);
   void check_peer(const char* what, const void* data, size_t bytes, int peer) const;
 
   const std::unique_ptr<Transport> transport_;
   const std::string group_;
   const std::chrono::milliseconds timeout_;
   int num_splits_ = 0;
+  std::vector<std::byte> scratch_;
   WorkQueue queue_;  // last: stops before the transport goes
 };
 

@@ -40,7 +40,7 @@ struct alignas(64) SegmentHeader {
   std::atomic<uint32_t> all_attached;
   alignas(64) std::atomic<AbortState> abort_state;
   int32_t abort_rank;
-  char abort_reason[1024];
+  char abort_reason[2048];
 };
 
 enum class Presence : uint32_t { kAbsent, kJoining, kAttached, kClosed };

@@ -14,7 +14,7 @@ namespace {
 using namespace std::chrono_literals;
 
 // A heartbeat that does not fit any more is not worth keeping: the peer does not read.
-constexpr size_t kMaxControlBacklog = 16 << 10;
+constexpr size_t kMaxControlBacklog = 32 << 10;
 // How long a failing peer's own words may come after the end of its data stream.
 constexpr auto kLastWords = 100ms;
 

@@ -65,9 +65,9 @@ class TcpMesh {
     ControlKind kind;
     uint32_t padding;
     CallSignature call;
-    char reason[464];
+    char reason[1960];
   };
-  static_assert(sizeof(ControlMessage) == 512);
+  static_assert(sizeof(ControlMessage) == 2048);
 
   struct Peer {
     UniqueFd data;

@@ -56,6 +56,7 @@ void TcpTransport::dispatch(const CollectiveCall& call) {
     case Collective::kAllGather: return all_gather(call);
     case Collective::kBroadcast: return broadcast(call);
     case Collective::kBarrier: return barrier();
+    default: throw Internal("an exchange came to TcpTransport::run");
   }
 }
 
@@ -76,6 +77,35 @@ void TcpTransport::check_signature(int peer) const {
   DST_CHECK(is_same_call(signatures_[peer], current_), "ranks made different calls: rank ", peer,
             " ", describe(signatures_[peer]), ", rank ", rank(), " ", describe(current_),
             "; all ranks must make the same calls in the same order");
+}
+
+// Every part is led by its size.
+void TcpTransport::exchange(const CollectiveCall& call, OutgoingParts out, IncomingParts in) {
+  guarded([&] {
+    current_ = sign(call, ++sequence_);
+    has_exchanged_signatures_ = false;
+    std::vector<uint64_t> sizes(size()), offered(size());
+    Transfers transfers(size());
+    add_signatures(transfers);
+    for (int hop = 1; hop < size(); ++hop) {
+      const int peer = (rank() + hop) % size();
+      sizes[peer] = out[peer].size();
+      transfers.send(peer, std::as_bytes(std::span(&sizes[peer], 1)));
+      transfers.send(peer, out[peer]);
+      transfers.recv(peer, std::as_writable_bytes(std::span(&offered[peer], 1)), [&, peer] {
+        DST_CHECK(offered[peer] == in[peer].size(), describe(current_), ": rank ", peer, " sends ",
+                  offered[peer], " bytes to rank ", rank(), ", which expects ", in[peer].size());
+      });
+      transfers.recv(peer, in[peer]);
+    }
+    run(transfers);
+    if (!in[rank()].empty() && in[rank()].data() != out[rank()].data())
+      std::memmove(in[rank()].data(), out[rank()].data(), in[rank()].size());
+  });
+}
+
+SurvivingTransport TcpTransport::shrink(const std::string&) {
+  throw Internal("shrink over tcp: being written");
 }
 
 std::byte* TcpTransport::scratch(size_t bytes) {

@@ -31,10 +31,12 @@ class TcpTransport : public Transport {
   std::string_view name() const override { return "tcp"; }
 
   void run(const CollectiveCall& call) override;
+  void exchange(const CollectiveCall& call, OutgoingParts out, IncomingParts in) override;
   void send(std::span<const std::byte> bytes, int to) override;
   void recv(std::span<std::byte> bytes, int from) override;
   std::unique_ptr<Transport> make_subgroup(const std::string& group,
                                            const std::vector<int>& members) override;
+  SurvivingTransport shrink(const std::string& group) override;
   std::unique_ptr<SharedBuffer> allocate_shared(size_t bytes) override;
   void abort(std::string_view reason) noexcept override { mesh_->fail(reason); }
 
