@@ -26,7 +26,7 @@ std::unique_ptr<Transport> make_transport(const CommunicatorOptions& options) {
 
 std::unique_ptr<Communicator> make_native_communicator(const CommunicatorOptions& options) {
   return std::make_unique<NativeCommunicator>(make_transport(options), options.launch.job_id,
-                                              options.timeout);
+                                              options);
 }
 
 }  // namespace deepseek_train::collectives

@@ -12,8 +12,11 @@
 namespace deepseek_train::collectives {
 
 NativeCommunicator::NativeCommunicator(std::unique_ptr<Transport> transport, std::string group,
-                                       std::chrono::milliseconds timeout)
-    : transport_(std::move(transport)), group_(std::move(group)), timeout_(timeout) {}
+                                       const CommunicatorOptions& options)
+    : transport_(std::move(transport)),
+      group_(std::move(group)),
+      options_(options),
+      recorder_(options.metrics, options.trace) {}
 
 NativeCommunicator::~NativeCommunicator() {
   if (!queue_.is_idle()) transport_->abort("the communicator was destroyed with calls under way");
@@ -30,6 +33,10 @@ std::shared_ptr<Work> NativeCommunicator::submit(std::vector<CollectiveCall> cal
 }
 
 void NativeCommunicator::perform(const CollectiveCall& call) {
+  recorder_.time(call, [&] { dispatch(call); });
+}
+
+void NativeCommunicator::dispatch(const CollectiveCall& call) {
   const bool is_uneven = !call.in_counts.empty() || !call.out_counts.empty();
   switch (call.kind) {
     case Collective::kAllToAll:
@@ -100,14 +107,14 @@ std::unique_ptr<Communicator> NativeCommunicator::split(int color, int key) {
                    [&](int a, int b) { return all[2 * a + 1] < all[2 * b + 1]; });
   std::unique_ptr<Transport> transport;
   queue_.run([&] { transport = transport_->make_subgroup(group, members); });
-  return std::make_unique<NativeCommunicator>(std::move(transport), group, timeout_);
+  return std::make_unique<NativeCommunicator>(std::move(transport), group, options_);
 }
 
 Survivors NativeCommunicator::shrink() {
   const auto group = concat(group_, "/shrink.", ++num_splits_);
   SurvivingTransport left;
   queue_.run([&] { left = transport_->shrink(group); });
-  return {std::make_unique<NativeCommunicator>(std::move(left.transport), group, timeout_),
+  return {std::make_unique<NativeCommunicator>(std::move(left.transport), group, options_),
           std::move(left.lost), left.interrupted};
 }
 

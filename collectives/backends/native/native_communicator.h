@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "collectives/backends/native/work_queue.h"
+#include "collectives/call_recorder.h"
 #include "collectives/transport/transport.h"
 #include "deepseek_train/collectives/communicator.h"
 
@@ -11,14 +12,15 @@ namespace deepseek_train::collectives {
 
 class NativeCommunicator : public Communicator {
  public:
-  // `group` names this group among all of the launch; sub-groups add to it.
+  // `group` names this group among all of the launch; sub-groups add to it. Of the options only
+  // timeout, metrics and trace are used.
   NativeCommunicator(std::unique_ptr<Transport> transport, std::string group,
-                     std::chrono::milliseconds timeout);
+                     const CommunicatorOptions& options);
   ~NativeCommunicator() override;
 
   int rank() const override { return transport_->rank(); }
   int size() const override { return transport_->size(); }
-  std::chrono::milliseconds timeout() const override { return timeout_; }
+  std::chrono::milliseconds timeout() const override { return options_.timeout; }
   std::string transport() const override { return std::string(transport_->name()); }
 
   void send(const void* data, size_t bytes, int to) override;
@@ -34,12 +36,14 @@ class NativeCommunicator : public Communicator {
 
  private:
   void perform(const CollectiveCall& call);
+  void dispatch(const CollectiveCall& call);
   void reduce_scatter_uneven(const CollectiveCall& call);
   void check_peer(const char* what, const void* data, size_t bytes, int peer) const;
 
   const std::unique_ptr<Transport> transport_;
   const std::string group_;
-  const std::chrono::milliseconds timeout_;
+  const CommunicatorOptions options_;
+  CallRecorder recorder_;
   int num_splits_ = 0;
   std::vector<std::byte> scratch_;
   WorkQueue queue_;  // last: stops before the transport goes

@@ -8,6 +8,7 @@
 #include "deepseek_train/collectives/launch.h"
 #include "deepseek_train/core/credentials.h"
 #include "deepseek_train/core/metrics.h"
+#include "deepseek_train/core/trace.h"
 
 namespace deepseek_train::collectives {
 
@@ -16,9 +17,9 @@ struct NetworkIdentity {
   // Where this rank's certificate, key and trusted authorities come from; asked anew for every
   // connection. Null: no TLS.
   std::shared_ptr<CredentialSource> credentials;
-  // The job's SPIFFE id, "spiffe://bank.example/training/job-42". Rank r proves with its certificate
-  // (URI name) that it is JOB/rank/r; another authority's certificate, another job's or another
-  // rank's is refused.
+  // The job's SPIFFE id, "spiffe://bank.example/training/job-42". Rank r proves with its
+  // certificate (URI name) that it is JOB/rank/r; another authority's certificate, another job's or
+  // another rank's is refused.
   std::string job;
   // TLS 1.3 cipher suites, OpenSSL's names.
   std::string ciphers = "TLS_AES_128_GCM_SHA256";
@@ -27,8 +28,8 @@ struct NetworkIdentity {
 struct CommunicatorOptions {
   LaunchInfo launch;
   std::string backend = "native";  // or "mpi", "nccl"
-  // native: "auto" (shm on one host; between hosts hierarchical where a host has several ranks, else
-  // tcp), "shm", "tcp", "hierarchical"
+  // native: "auto" (shm on one host; between hosts hierarchical where a host has several ranks,
+  // else tcp), "shm", "tcp", "hierarchical"
   std::string transport = "auto";
   // tcp: "tree" is the reproducible order above by direct exchange; "ring" is chunked and
   // pipelined, with an order of its own (slice s is summed left to right starting at rank s, 16-bit
@@ -43,8 +44,11 @@ struct CommunicatorOptions {
   // Keeps what shrink() needs to finish an interrupted all_reduce on private memory: a copy of its
   // input. (Memory from allocate_shared needs none.)
   bool recoverable = false;
-  // Gets counters and times of every call, if not null. Borrowed.
+  // Get, if not null: of every kind of call its number, bytes, seconds and quantiles of its time
+  // (cumulative, every 10 s and at the end; the step is the number of calls so far), and a span of
+  // every call. Borrowed: must outlive the communicator and those split from it.
   MetricsSink* metrics = nullptr;
+  TraceSink* trace = nullptr;
 };
 
 }  // namespace deepseek_train::collectives
