@@ -151,6 +151,9 @@ void MpiCommunicator::perform(const CollectiveCall& call) {
 }
 
 void MpiCommunicator::dispatch(const CollectiveCall& call) {
+  DST_CHECK(call.op != ReduceOp::kAvg || size_bytes(call.dtype) > 1,
+            "the MPI backend cannot average ", name_of(call.dtype),
+            ", whose sums do not fit; use the native backend");
   switch (call.kind) {
     case Collective::kAllReduce: return all_reduce(call);
     case Collective::kReduceScatter: return reduce_scatter(call);
@@ -159,9 +162,8 @@ void MpiCommunicator::dispatch(const CollectiveCall& call) {
       return exchange(parts_of(call, rank_, size_));
     case Collective::kBroadcast: return broadcast(call);
     case Collective::kBarrier:
-      return in_pieces(1, [&](size_t, int, MPI_Request* request) {
-        return MPI_Ibarrier(comm_.get(), request);
-      });
+      return in_pieces(
+          1, [&](size_t, int, MPI_Request* request) { return MPI_Ibarrier(comm_.get(), request); });
     case Collective::kAllToAll:
     case Collective::kGather:
     case Collective::kScatter: return exchange(parts_of(call, rank_, size_));
