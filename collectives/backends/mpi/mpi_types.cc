@@ -47,6 +47,8 @@ MpiOperations::MpiOperations() {
   make_operations<DType::kFloat16>(own_[kFloat16]);
   make_operations<DType::kFloat32>(own_[kFloat32]);
   make_operations<DType::kFloat64>(own_[kFloat64]);
+  make_operations<DType::kInt8>(own_[kInt8]);
+  make_operations<DType::kUInt8>(own_[kUInt8]);
 }
 
 MPI_Op MpiOperations::find(DType dtype, ReduceOp op) const {
@@ -54,6 +56,7 @@ MPI_Op MpiOperations::find(DType dtype, ReduceOp op) const {
                     : op == ReduceOp::kMax  ? kMax
                     : op == ReduceOp::kProd ? kProd
                                             : kSum;
+  const bool is_bitwise = op == ReduceOp::kAnd || op == ReduceOp::kOr;
   const bool is_arithmetic = kind == kSum || kind == kProd;
   switch (dtype) {
     case DType::kBFloat16: return own_[kBFloat16][kind]->get();
@@ -62,6 +65,9 @@ MPI_Op MpiOperations::find(DType dtype, ReduceOp op) const {
       return is_arithmetic ? builtin_operation(op) : own_[kFloat32][kind]->get();
     case DType::kFloat64:
       return is_arithmetic ? builtin_operation(op) : own_[kFloat64][kind]->get();
+    case DType::kInt8: return is_bitwise ? builtin_operation(op) : own_[kInt8][kind]->get();
+    case DType::kUInt8:
+    case DType::kBool: return is_bitwise ? builtin_operation(op) : own_[kUInt8][kind]->get();
     default: return builtin_operation(op);
   }
 }
