@@ -3,6 +3,7 @@
 //
 //   goodput   the bytes a ring all_reduce sends, to the next rank, with no reduction
 //   ring      all_reduce alone: share of that goodput, and of the link's rate
+//   time      seconds of an all_reduce of several sizes, for the cost model (cost_model.py)
 //   weak      a timed sleep T stands for the computation and releases 25 equal buckets over its
 //   last
 //             two thirds; T is 1/0.5, 1 and 1/2 of what the all_reduce alone takes; the figure is
@@ -60,6 +61,7 @@ class Scaling {
     report("ring", goodput / alone, "share of the goodput", "goodput", goodput);
     report("ring_line_rate", wire_bytes() / alone / link_bytes_per_s_, "share of the link's rate",
            "link", 1);
+    measure_sizes();
     for (const double share : {0.5, 1.0, 2.0}) {
       const double computation = alone / share;
       const double step = time([&] { overlapped_step(computation); });
@@ -91,6 +93,19 @@ class Scaling {
     const auto after = CpuTicks::now();
     cpu_ = (after.busy - before.busy) / (after.total - before.total);
     return median(times);
+  }
+
+  void measure_sizes() {
+    for (size_t bytes = 4096; bytes <= data_.size() * sizeof(float); bytes *= 4) {
+      const auto part = std::span(data_).first(bytes / sizeof(float));
+      const double seconds = time([&] { communicator_.all_reduce(part); });
+      if (communicator_.rank() != 0) continue;
+      std::printf("%s\n", concat("{\"name\": \"scaling_time\", \"value\": ", fixed(seconds, 6),
+                                 ", \"unit\": \"s\", \"config\": {\"bytes\": ", bytes,
+                                 ", \"ranks\": ", communicator_.size(), ", \"transport\": \"",
+                                 communicator_.transport(), "\"}}")
+                              .c_str());
+    }
   }
 
   // To the next rank what a ring all_reduce would send it, all at once.
@@ -165,8 +180,6 @@ int main(int count, char** values) try {
   app.add_option("--bytes", bytes);
   app.add_option("--link-mbit", link_mbit);
   app.add_option("--repeats", repeats)->check(CLI::PositiveNumber);
-  app.add_option("--algorithm", options.algorithm);
-  app.add_option("--transport", options.transport);
   CLI11_PARSE(app, count, values);
   options.launch = collectives::launch_info_from_environment();
   options.insecure_network = true;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Ranks in network namespaces with rate-limited links on one machine (not several nodes): ours, torch's Gloo and OpenMPI over
 # TCP, one after another on the same links. As root:
-#   bench/collectives/scaling.sh BUILD_FOLDER [RANKS=16] [LINK_MBIT=100] [options of bench_scaling]
+#   bench/collectives/scaling.sh BUILD_FOLDER [RANKS=16] [LINK_MBIT=100] [--bytes N] [--repeats N]
 # Makes namespaces dst0, dst1, ... behind a bridge in a namespace of its own, and removes them at the end.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
@@ -49,10 +49,10 @@ in_namespaces() {
 }
 
 in_namespaces "$build/bench/bench_scaling" --link-mbit "$rate" "$@"
-[ -x "$python" ] && in_namespaces "$python" "$here/gloo_scaling.py" --link-mbit "$rate"
+[ -x "$python" ] && in_namespaces "$python" "$here/gloo_scaling.py" --link-mbit "$rate" "$@"
 if command -v mpirun >/dev/null; then
   hosts="$(seq -f '10.77.0.%g:1' -s, "$ranks")"
   ip netns exec dst0 mpirun -n "$ranks" --host "$hosts" --allow-run-as-root --bind-to none \
     --mca plm_rsh_agent "$here/namespace_shell.sh" --mca pml ob1 --mca btl tcp,self --mca btl_tcp_if_include eth0 \
-    --mca oob_tcp_if_include eth0 "$build/bench/bench_scaling_mpi" --link-mbit "$rate"
+    --mca oob_tcp_if_include eth0 "$build/bench/bench_scaling_mpi" --link-mbit "$rate" "$@"
 fi
