@@ -55,7 +55,21 @@ build() {
   cmake --build build/release -j "${DST_JOBS:-2}"
 }
 
-install_packages
-install_wheels
-link_model
-[ "${1:-}" = "--no-build" ] || build
+# Two set-ups in one checkout would write the same files: the second waits for the first.
+lock() {
+  mkdir -p build
+  exec 9>>build/.set-up.lock
+  flock --nonblock 9 && return
+  say "another set-up works in this checkout; waiting until it ends"
+  flock 9
+}
+
+set_up() {
+  install_packages
+  install_wheels
+  link_model
+  [ "${1:-}" = "--no-build" ] || build
+}
+
+lock
+set_up "$@" 9>&-  # closed for what it starts, lest a process that stays behind keep the lock

@@ -10,6 +10,11 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD = Path(os.environ.get("DST_BUILD_DIR", ROOT / "build" / "release")).resolve()
 
 
+def num_trials(short_form, long_form):
+    """How often a test on random input repeats itself: more with DST_LONG_TESTS set (tests/run.sh --all)."""
+    return long_form if "DST_LONG_TESTS" in os.environ else short_form
+
+
 def run(command, timeout=300, check=True, **keywords):
     """Runs a program in the repository's root and returns what it printed."""
     result = subprocess.run(

@@ -5,6 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 cmake/bootstrap.sh
 source cmake/env.sh
 
+[ "${1:-}" != "--all" ] || export DST_LONG_TESTS=1
 ctest --test-dir build/release --output-on-failure -j 2 --no-tests=error
 if [ "${1:-}" = "--all" ]; then
   for preset in asan-ubsan tsan engines-only; do
@@ -13,6 +14,5 @@ if [ "${1:-}" = "--all" ]; then
     cmake --build "build/$preset" -j 2
     ctest --test-dir "build/$preset" --output-on-failure -j 2 --no-tests=error
   done
-  export DST_LONG_TESTS=1
 fi
 .venv/bin/python -m pytest tests python -q --durations=8

@@ -13,6 +13,7 @@
 #include "deepseek_train/core/env.h"
 #include "deepseek_train/core/error.h"
 #include "deepseek_train/tuning/job.h"
+#include "deepseek_train/tuning/run_log.h"
 #include "python/bindings/bindings.h"
 
 namespace py = pybind11;
@@ -20,11 +21,13 @@ namespace py = pybind11;
 namespace deepseek_train::python {
 namespace {
 
-// Hands every step's values to Python.
+// Logs every step's values, on the rank that has a log, then hands them to Python.
 class CallbackSink final : public MetricsSink {
  public:
-  explicit CallbackSink(py::function on_step) : on_step_(std::move(on_step)) {}
+  CallbackSink(std::unique_ptr<tuning::RunLog> log, const py::function& on_step)
+      : log_(std::move(log)), on_step_(on_step) {}
   void record(int64_t step, const MetricValues& values) override {
+    if (log_) log_->record(step, values);
     py::gil_scoped_acquire acquire;
     py::dict dict;
     for (const auto& [name, value] : values) dict[py::str(name)] = value;
@@ -32,7 +35,8 @@ class CallbackSink final : public MetricsSink {
   }
 
  private:
-  py::function on_step_;
+  std::unique_ptr<tuning::RunLog> log_;
+  const py::function& on_step_;  // borrowed: a copy would need the GIL
 };
 
 // Asks Python between steps whether to stop. Ctrl-C raises inside PyErr_CheckSignals; the exception
@@ -90,21 +94,28 @@ class TuningJob {
   int size() const { return communicator_->size(); }
   std::string run_folder() const { return recipe_.run_folder(); }
 
-  bool train(py::function on_step, py::function stop_requested) {
-    CallbackSink metrics(std::move(on_step));
+  bool train(const py::function& on_step, py::function stop_requested) {
     StopCondition stop(std::move(stop_requested));
     bool finished = false;
     {
       py::gil_scoped_release release;
-      finished = train_or_tell_others(metrics, stop);
+      finished = train_or_tell_others(on_step, stop);
     }
     stop.rethrow();
     return finished;
   }
 
  private:
-  bool train_or_tell_others(MetricsSink& metrics, StopCondition& stop) {
+  // The run's log on the first rank, nothing on the others.
+  std::unique_ptr<tuning::RunLog> open_log() const {
+    if (communicator_->rank() != 0) return nullptr;
+    posix_env().make_folders(recipe_.run_folder());
+    return std::make_unique<tuning::RunLog>(join_path(recipe_.run_folder(), "log.jsonl"));
+  }
+
+  bool train_or_tell_others(const py::function& on_step, StopCondition& stop) {
     try {
+      CallbackSink metrics(open_log(), on_step);
       return tuning::train({recipe_, posix_env(), *communicator_, metrics, std::ref(stop)});
     } catch (const PeerFailure&) {
       throw;

@@ -1,11 +1,9 @@
 """Training from a recipe inside this process."""
 
-import contextlib
-import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,13 +29,10 @@ def train(recipe: str | os.PathLike[str], on_step: OnStep | None = None) -> dict
     job = TuningJob(os.fspath(recipe))
     run_folder = Path(job.run_folder)
     log_history: list[dict[str, float]] = []
-    with _open_log(run_folder, lead=job.rank == 0) as log, _StopOnSignals() as stop:
+    with _StopOnSignals() as stop:
 
         def record(step: int, values: dict[str, float]) -> None:
-            entry = {"step": step, **values}
-            log_history.append(entry)
-            if log is not None:
-                print(json.dumps(entry), file=log, flush=True)
+            log_history.append({"step": step, **values})
             if on_step is not None:
                 on_step(step, dict(values))
 
@@ -52,17 +47,6 @@ def train(recipe: str | os.PathLike[str], on_step: OnStep | None = None) -> dict
         "rank": job.rank,
         "size": job.size,
     }
-
-
-@contextlib.contextmanager
-def _open_log(run_folder: Path, *, lead: bool) -> Iterator[Any]:
-    """The run's log.jsonl on the first rank, nothing on the others."""
-    if not lead:
-        yield None
-        return
-    run_folder.mkdir(parents=True, exist_ok=True)
-    with open(run_folder / "log.jsonl", "a", encoding="utf-8") as log:
-        yield log
 
 
 class _StopOnSignals:

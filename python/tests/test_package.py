@@ -5,6 +5,8 @@ import inspect
 import os
 import subprocess
 import sys
+import sysconfig
+import venv
 from pathlib import Path
 
 import deepseek_train
@@ -89,7 +91,7 @@ def test_everything_public_has_a_docstring():
 
 
 def cmake_of(cache):
-    names = ("CMAKE_COMMAND:", "CMAKE_INSTALL_PREFIX:", "CMAKE_CXX_COMPILER:", "CMAKE_BUILD_TYPE:")
+    names = ("CMAKE_COMMAND:", "CMAKE_INSTALL_PREFIX:", "CMAKE_CXX_COMPILER:", "CMAKE_BUILD_TYPE:", "Python_EXECUTABLE:")
     lines = [line for line in cache.splitlines() if line.startswith(names)]
     assert len(lines) == len(names), lines
     return lines
@@ -98,21 +100,27 @@ def cmake_of(cache):
 def test_pip_install_takes_the_module_that_was_built(tmp_path):
     if BUILD != ROOT / "build" / "release":
         pytest.fail(f"pyproject.toml packs build/release, the tests ran on {BUILD}")
-    command = [sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "--target", tmp_path, "."]
+    # An environment of the user's own, which the main build must forget: it may be removed tomorrow.
+    environment_folder = tmp_path / "environment"
+    venv.create(environment_folder, with_pip=False)
+    (packages,) = environment_folder.glob("lib/python*/site-packages")
+    (packages / "set-up.pth").write_text(sysconfig.get_path("purelib"))
+    pip = [environment_folder / "bin" / "python", "-m", "pip"]
+    command = [*pip, "install", "--no-build-isolation", "--no-deps", "--target", tmp_path / "target", "."]
     # A user's shell: the set-up's cmake and ninja are not in the path, and the main build must not change hands.
     environment = os.environ | {"PATH": "/usr/bin:/bin"}
     cache = (BUILD / "CMakeCache.txt").read_text()
     run([*command, "--quiet", "--disable-pip-version-check"], env=environment, timeout=500)
     assert cmake_of(cache) == cmake_of((BUILD / "CMakeCache.txt").read_text())
-    installed = tmp_path / "deepseek_train"
+    installed = tmp_path / "target" / "deepseek_train"
     assert {"py.typed", "_core.pyi", "__init__.py"} <= {path.name for path in installed.iterdir()}
     code = "import deepseek_train as d; d.Communicator().barrier(); print(d.__file__, d.__version__)"
-    output = run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(tmp_path)}).stdout
+    output = run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(tmp_path / "target")}).stdout
     assert output.split() == [str(installed / "__init__.py"), deepseek_train.__version__]
-    metadata = (tmp_path / f"deepseek_train-{deepseek_train.__version__}.dist-info" / "METADATA").read_text()
+    metadata = (tmp_path / "target" / f"deepseek_train-{deepseek_train.__version__}.dist-info" / "METADATA").read_text()
     assert "Requires-Dist: torch==2.11.0" in metadata and "License-Expression: Apache-2.0" in metadata
     # Only the package: no headers, no static libraries.
-    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".a", ".h")]
+    assert not [path for path in (tmp_path / "target").rglob("*") if path.suffix in (".a", ".h")]
     assert subprocess.run(["readelf", "-d", next(installed.glob("_core*.so"))], capture_output=True, text=True).stdout.count(
         "/../torch/lib"
     ) == 1

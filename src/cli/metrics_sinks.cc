@@ -1,10 +1,8 @@
 #include "src/cli/metrics_sinks.h"
 
 #include <cstdio>
-#include <nlohmann/json.hpp>
 
-#include "deepseek_train/core/env.h"
-#include "deepseek_train/core/error.h"
+#include "deepseek_train/core/strings.h"
 
 namespace deepseek_train::cli {
 namespace {
@@ -36,21 +34,10 @@ void ProgressSink::record(int64_t step, const MetricValues& values) {
   std::fflush(stdout);
 }
 
-JsonlSink::JsonlSink(const std::string& path) : file_(path, std::ios::app) {
-  DST_CHECK_AS(Unavailable, file_.good(), "cannot append to ", path,
-               "; is the folder writable and the disk not full?");
-}
-
-void JsonlSink::record(int64_t step, const MetricValues& values) {
-  nlohmann::ordered_json json = {{"step", step}};
-  for (const auto& [name, value] : values) json[name] = value;
-  file_ << json.dump() << std::endl;
-}
-
 RunSink::RunSink(bool is_lead, int64_t total_steps, const std::string& log_path) {
   if (!is_lead) return;
   progress_ = std::make_unique<ProgressSink>(total_steps);
-  log_ = std::make_unique<JsonlSink>(log_path);
+  log_ = std::make_unique<tuning::RunLog>(log_path);
 }
 
 void RunSink::record(int64_t step, const MetricValues& values) {

@@ -2,11 +2,11 @@
 #pragma once
 
 #include <chrono>
-#include <fstream>
 #include <memory>
 #include <string>
 
 #include "deepseek_train/core/metrics.h"
+#include "deepseek_train/tuning/run_log.h"
 
 namespace deepseek_train::cli {
 
@@ -25,17 +25,6 @@ class ProgressSink final : public MetricsSink {
   Clock::time_point last_line_;
 };
 
-// Appends one JSON object a step; Hugging Face's key names.
-class JsonlSink final : public MetricsSink {
- public:
-  // Throws Unavailable if the file cannot be opened.
-  explicit JsonlSink(const std::string& path);
-  void record(int64_t step, const MetricValues& values) override;
-
- private:
-  std::ofstream file_;
-};
-
 // Both; nothing on ranks other than the first.
 class RunSink final : public MetricsSink {
  public:
@@ -44,7 +33,7 @@ class RunSink final : public MetricsSink {
 
  private:
   std::unique_ptr<ProgressSink> progress_;
-  std::unique_ptr<JsonlSink> log_;
+  std::unique_ptr<tuning::RunLog> log_;
 };
 
 }  // namespace deepseek_train::cli

@@ -15,14 +15,15 @@ std::vector<std::string> field_names(const json& object) {
   return names;
 }
 
-const json& field(const std::string& place, const json& object, const std::string& name) {
+// Never null; into `object`.
+const json* find_field(const std::string& place, const json& object, const std::string& name) {
   auto found = object.find(name);
   if (found == object.end()) throw_missing_field(place, name, field_names(object));
-  return *found;
+  return &*found;
 }
 
 std::string text_field(const std::string& place, const json& object, const std::string& name) {
-  const json& value = field(place, object, name);
+  const json& value = *find_field(place, object, name);
   DST_CHECK(value.is_string(), place, ": \"", name, "\" is of type ", value.type_name(),
             ", wanted a string");
   return value.get<std::string>();
@@ -33,9 +34,10 @@ std::string optional_text(const std::string& place, const json& object, const st
   return found == object.end() || found->is_null() ? "" : text_field(place, object, name);
 }
 
-const json& list_field(const std::string& place, const json& object, const std::string& name) {
-  const json& value = field(place, object, name);
-  DST_CHECK(value.is_array() && !value.empty(), place, ": \"", name,
+// Never null; into `object`.
+const json* find_list(const std::string& place, const json& object, const std::string& name) {
+  const json* value = find_field(place, object, name);
+  DST_CHECK(value->is_array() && !value->empty(), place, ": \"", name,
             "\" is no list with turns in it");
   return value;
 }
@@ -43,7 +45,7 @@ const json& list_field(const std::string& place, const json& object, const std::
 // A turn's content is a string or, in newer OpenAI files, a list of parts, of which we take text
 // only.
 std::string content_of(const std::string& place, const json& turn) {
-  const json& content = field(place, turn, "content");
+  const json& content = *find_field(place, turn, "content");
   if (!content.is_array()) return text_field(place, turn, "content");
   std::string text;
   for (const json& part : content) {
@@ -83,7 +85,7 @@ void check_turn(const std::string& place, const json& turn) {
 
 std::vector<Message> open_ai_messages(const std::string& place, const json& object) {
   std::vector<Message> messages;
-  for (const json& turn : list_field(place, object, "messages")) {
+  for (const json& turn : *find_list(place, object, "messages")) {
     check_turn(place, turn);
     messages.push_back({role_of(place, text_field(place, turn, "role")), content_of(place, turn)});
   }
@@ -98,7 +100,7 @@ void append_system(const std::string& place, const json& object, std::vector<Mes
 std::vector<Message> share_gpt_messages(const std::string& place, const json& object) {
   std::vector<Message> messages;
   append_system(place, object, messages);
-  for (const json& turn : list_field(place, object, "conversations")) {
+  for (const json& turn : *find_list(place, object, "conversations")) {
     check_turn(place, turn);
     messages.push_back(
         {role_of(place, text_field(place, turn, "from")), text_field(place, turn, "value")});
@@ -132,6 +134,19 @@ std::vector<Message> alpaca_messages(const std::string& place, const json& objec
   return messages;
 }
 
+// The renderer knows the model, not the file: its errors get the place here.
+std::vector<Segment> render(const std::string& place, const std::vector<Message>& messages,
+                            const RenderChat& render_chat) {
+  DST_CHECK(render_chat != nullptr, place,
+            ": a chat needs the model's chat template; use a model that has one, or give a prompt "
+            "and an answer template");
+  try {
+    return render_chat(messages);
+  } catch (const InvalidArgument& error) {
+    throw InvalidArgument(concat(place, ": ", error.what()));
+  }
+}
+
 }  // namespace
 
 json parse_json_object(const std::string& place, std::string_view line) {
@@ -162,17 +177,10 @@ JsonShape detect_shape(const std::string& place, const json& object) {
 
 std::vector<Segment> read_shape(const std::string& place, const json& object, JsonShape shape,
                                 const RenderChat& render_chat) {
-  auto render = [&](const std::vector<Message>& messages) {
-    DST_CHECK(render_chat != nullptr, place,
-              ": a chat needs the model's chat template; use a model that has one, or give a "
-              "prompt and an answer "
-              "template");
-    return render_chat(messages);
-  };
   switch (shape) {
-    case JsonShape::kOpenAiChat: return render(open_ai_messages(place, object));
-    case JsonShape::kShareGpt: return render(share_gpt_messages(place, object));
-    case JsonShape::kAlpaca: return render(alpaca_messages(place, object));
+    case JsonShape::kOpenAiChat: return render(place, open_ai_messages(place, object), render_chat);
+    case JsonShape::kShareGpt: return render(place, share_gpt_messages(place, object), render_chat);
+    case JsonShape::kAlpaca: return render(place, alpaca_messages(place, object), render_chat);
     case JsonShape::kPromptCompletion:
       return {{text_field(place, object, "prompt"), false},
               {text_field(place, object, "completion"), true}};
@@ -183,7 +191,7 @@ std::vector<Segment> read_shape(const std::string& place, const json& object, Js
 
 FieldLookup json_fields(const std::string& place, const json& object) {
   return [&place, &object](const std::string& name) {
-    const json& value = field(place, object, name);
+    const json& value = *find_field(place, object, name);
     if (value.is_string()) return value.get<std::string>();
     DST_CHECK(value.is_number() || value.is_boolean(), place, ": \"", name, "\" is of type ",
               value.type_name(), ", wanted text, a number or a boolean");

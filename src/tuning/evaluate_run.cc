@@ -1,13 +1,16 @@
 #include <algorithm>
 #include <chrono>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "deepseek_train/core/error.h"
 #include "deepseek_train/core/log.h"
+#include "deepseek_train/tuning/chat_records.h"
 #include "deepseek_train/tuning/evaluate.h"
 #include "deepseek_train/tuning/job.h"
 #include "deepseek_train/tuning/model_loader.h"
+#include "deepseek_train/tuning/run_log.h"
 #include "src/tuning/run_files.h"
 
 namespace deepseek_train::tuning {
@@ -32,12 +35,48 @@ uint64_t weight_bytes(Env& env, const std::string& path) {
                                  : env.file_size(join_path(path, "model.safetensors"));
 }
 
-// Prompt and answer of every record, a blank line between them: the text the perplexity is of.
-std::string running_text(const std::vector<TestRecord>& records) {
-  std::string text;
-  for (const auto& record : records) text += record.prompt + record.answer + "\n\n";
-  return text;
-}
+// Models by folder and dtype, so that one that is scored and timed is loaded once.
+class ModelShelf {
+ public:
+  explicit ModelShelf(Env& env) : env_(env) {}
+  // Valid until clear().
+  LoadedModel& get(const std::string& path, at::ScalarType dtype) {
+    auto found = models_.find({path, dtype});
+    if (found == models_.end())
+      found =
+          models_.emplace(Key(path, dtype), load_model(env_, path, {.compute_dtype = dtype})).first;
+    return found->second;
+  }
+  void clear() { models_.clear(); }
+
+ private:
+  using Key = std::pair<std::string, at::ScalarType>;
+  Env& env_;
+  std::map<Key, LoadedModel> models_;
+};
+
+// The held-out records and the text that the perplexity is of: prompt and answer of every record, a
+// blank line between them.
+class HeldOut {
+ public:
+  explicit HeldOut(std::vector<TestRecord> records) : records_(std::move(records)) {}
+  const std::vector<TestRecord>& records() const { return records_; }
+  // Encoded once while the tokenizer is the same, as it is for a base model and its exports.
+  const std::vector<int32_t>& running_text(const text::Tokenizer& tokenizer) {
+    auto sha256 = tokenizer.sha256();
+    if (sha256 == tokenizer_sha256_) return tokens_;
+    std::string text;
+    for (const auto& record : records_) text += record.prompt + record.answer + "\n\n";
+    tokens_ = tokenizer.encode(text);
+    tokenizer_sha256_ = std::move(sha256);
+    return tokens_;
+  }
+
+ private:
+  std::vector<TestRecord> records_;
+  std::vector<int32_t> tokens_;
+  std::string tokenizer_sha256_;  // of tokens_
+};
 
 std::map<std::string, double> read_baselines(Env& env, const std::string& path) {
   std::map<std::string, double> baselines;
@@ -62,17 +101,16 @@ std::string processor_name() {
 
 // Scores one model; `tuned` is what quantized ones are compared with.
 ModelReport evaluate_model(const JobContext& context, const Candidate& candidate,
-                           LoadedModel& loaded, const std::vector<TestRecord>& records,
-                           std::optional<Scores>& tuned) {
+                           LoadedModel& loaded, HeldOut& held_out, std::optional<Scores>& tuned) {
   const auto& options = context.recipe.evaluation;
   const auto& tokenizer = loaded.checkpoint->tokenizer();
-  auto scores = score(*loaded.model, tokenizer, records, context.communicator,
+  auto scores = score(*loaded.model, tokenizer, held_out.records(), context.communicator,
                       {.max_new_tokens = options.max_new_tokens, .batch_size = options.batch_size});
   ModelReport report{.key = candidate.key, .title = candidate.title};
   report.accuracy = scores.accuracy.value();
   report.interval = scores.accuracy.interval();
   report.perplexity =
-      perplexity(*loaded.model, tokenizer.encode(running_text(records)),
+      perplexity(*loaded.model, held_out.running_text(tokenizer),
                  std::min(options.context, loaded.model->config().max_position_embeddings),
                  context.communicator);
   report.bytes = weight_bytes(context.env, candidate.path);
@@ -87,12 +125,10 @@ ModelReport evaluate_model(const JobContext& context, const Candidate& candidate
 
 // INT8 layers take and give what the rest of the model flows in: here the dtype a deployment would
 // choose.
-void measure_speed(const JobContext& context, Report& report) {
-  auto fp32 = load_model(context.env, bf16_folder(context.recipe), {.compute_dtype = at::kFloat});
-  auto bf16 =
-      load_model(context.env, bf16_folder(context.recipe), {.compute_dtype = at::kBFloat16});
-  auto int8 = load_model(context.env, ptq_folder(context.recipe),
-                         {.compute_dtype = compute_dtype_by_name("auto")});
+void measure_speed(const JobContext& context, ModelShelf& shelf, Report& report) {
+  const auto& fp32 = shelf.get(bf16_folder(context.recipe), at::kFloat);
+  const auto& bf16 = shelf.get(bf16_folder(context.recipe), at::kBFloat16);
+  const auto& int8 = shelf.get(ptq_folder(context.recipe), compute_dtype_by_name("auto"));
   auto rates = prefill_tokens_per_second({fp32.model.get(), bf16.model.get(), int8.model.get()},
                                          context.communicator);
   report.tokens_per_second = {{"fp32", rates[0]}, {"bf16", rates[1]}, {"int8", rates[2]}};
@@ -111,29 +147,40 @@ KernelReport describe_kernel(LoadedModel& int8) {
   return kernel;
 }
 
+// Fills in everything that is measured on models.
+void evaluate_models(const JobContext& context, Report& report) {
+  const auto& recipe = context.recipe;
+  const auto dtype = compute_dtype_by_name(recipe.evaluation.compute_dtype);
+  ModelShelf shelf(context.env);
+  const auto& base = shelf.get(recipe.model_name_or_path, dtype);
+  HeldOut held_out(read_test_records(
+      context.env,
+      sources_of(recipe.data, recipe.data.test, render_for_scoring(base.checkpoint->tokenizer()))));
+  report.num_test_records = static_cast<int64_t>(held_out.records().size());
+  std::optional<Scores> tuned;
+  for (const auto& candidate : candidates_of(recipe)) {
+    auto& loaded = shelf.get(candidate.path, dtype);
+    report.models.push_back(evaluate_model(context, candidate, loaded, held_out, tuned));
+    if (loaded.int8_products) {
+      report.kernel = describe_kernel(loaded);
+      if (report.tokens_per_second.empty()) measure_speed(context, shelf, report);
+    }
+    if (candidate.key != "tuned") shelf.clear();  // that one is timed beside the next, in INT8
+  }
+}
+
 }  // namespace
 
 Report evaluate_run(const JobContext& context) {
   const auto& recipe = context.recipe;
   DST_CHECK(!recipe.data.test.empty(),
             "the recipe has no data.test, so there is nothing to evaluate on");
-  const auto records = read_test_records(context.env, sources_of(recipe.data, recipe.data.test));
-  const auto dtype = compute_dtype_by_name(recipe.evaluation.compute_dtype);
   Report report;
   report.name = recipe.name;
-  report.num_test_records = static_cast<int64_t>(records.size());
   report.baselines = read_baselines(context.env, recipe.evaluation.baseline);
   report.num_ranks = context.communicator.size();
   report.machine = processor_name();
-
-  std::optional<Scores> tuned;
-  for (const auto& candidate : candidates_of(recipe)) {
-    auto loaded = load_model(context.env, candidate.path, {.compute_dtype = dtype});
-    report.models.push_back(evaluate_model(context, candidate, loaded, records, tuned));
-    if (!loaded.int8_products) continue;
-    report.kernel = describe_kernel(loaded);
-    if (report.tokens_per_second.empty()) measure_speed(context, report);
-  }
+  evaluate_models(context, report);
   report.log_history = read_run_log(context.env, run_log(recipe));
   report.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - context.started).count();

@@ -82,13 +82,18 @@ void load_compressed(LoadedModel& loaded, const LoadModelOptions& options) {
 }  // namespace
 
 LoadedModel load_model(Env& env, const std::string& path, const LoadModelOptions& options) {
+  return load_model(models::open_checkpoint(env, path), options);
+}
+
+LoadedModel load_model(std::unique_ptr<models::Checkpoint> checkpoint,
+                       const LoadModelOptions& options) {
   LoadedModel loaded;
-  loaded.checkpoint = models::open_checkpoint(env, path);
+  loaded.checkpoint = std::move(checkpoint);
   loaded.model = std::make_shared<LlamaModel>(loaded.checkpoint->config());
   if (loaded.checkpoint->quantization_config().empty()) {
     models::load_weights(*loaded.model, *loaded.checkpoint);
   } else {
-    DST_CHECK(!options.float32_masters, path,
+    DST_CHECK(!options.float32_masters, loaded.checkpoint->path(),
               " is a compressed model; train and export from its floating-point original");
     load_compressed(loaded, options);
   }

@@ -200,12 +200,14 @@ Recipe load_recipe(Env& env, const std::string& path) {
   return parse_recipe(read_text(env, path), path);
 }
 
-data::SourceOptions sources_of(const DataRecipe& recipe, const std::string& path) {
+data::SourceOptions sources_of(const DataRecipe& recipe, const std::string& path,
+                               data::RenderChat render_chat) {
   data::SourceOptions sources;
   sources.paths = {path};
   sources.format = data::parse_source_format(recipe.format);
   sources.prompt_template = recipe.prompt;
   sources.answer_template = recipe.answer;
+  sources.render_chat = std::move(render_chat);
   return sources;
 }
 

@@ -1,8 +1,6 @@
 #include "src/tuning/run_files.h"
 
-#include <map>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "deepseek_train/core/error.h"
 
@@ -52,25 +50,6 @@ void claim_run_folder(Env& env, const Recipe& recipe) {
     return;
   }
   write_text(env, path, mine.dump(2) + "\n");
-}
-
-std::vector<training::LogEntry> read_run_log(Env& env, const std::string& path) {
-  if (!env.exists(path)) return {};
-  std::map<int64_t, training::LogEntry> entries;
-  std::istringstream lines(read_text(env, path));
-  for (std::string line; std::getline(lines, line);) {
-    auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (!json.is_object() || !json.contains("step")) continue;  // a line cut by a kill
-    training::LogEntry entry{.step = json["step"],
-                             .loss = json.value("loss", 0.0),
-                             .learning_rate = json.value("learning_rate", 0.0),
-                             .grad_norm = json.value("grad_norm", 0.0),
-                             .tokens_per_second = json.value("tokens_per_second", 0.0)};
-    entries[entry.step] = entry;
-  }
-  std::vector<training::LogEntry> history;
-  for (const auto& [step, entry] : entries) history.push_back(entry);
-  return history;
 }
 
 }  // namespace deepseek_train::tuning

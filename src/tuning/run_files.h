@@ -2,10 +2,9 @@
 #pragma once
 
 #include <string>
-#include <vector>
+#include <string_view>
 
 #include "deepseek_train/core/env.h"
-#include "deepseek_train/training/checkpointer.h"
 #include "deepseek_train/tuning/recipe.h"
 
 namespace deepseek_train::tuning {
@@ -22,9 +21,5 @@ inline std::string w8a8_folder(const Recipe& recipe) { return in_run(recipe, "ex
 // Notes in the run's folder what its results depend on. Throws InvalidArgument if another recipe's
 // run is there: a resumed run must be the same run.
 void claim_run_folder(Env& env, const Recipe& recipe);
-
-// The run's log.jsonl; of a step logged twice (before and after a resumption) the later line
-// counts. Empty without a file.
-std::vector<training::LogEntry> read_run_log(Env& env, const std::string& path);
 
 }  // namespace deepseek_train::tuning

@@ -99,9 +99,10 @@ bool train_quantized(const JobContext& context, training::Trainer& trainer,
 bool train(const JobContext& context) {
   const auto& recipe = context.recipe;
   on_rank_0(context, [&] { claim_run_folder(context.env, recipe); });
-  prepare_data(context);
+  auto checkpoint = models::open_checkpoint(context.env, recipe.model_name_or_path);
+  prepare_data(context, checkpoint->tokenizer());
   auto loaded = load_model(
-      context.env, recipe.model_name_or_path,
+      std::move(checkpoint),
       {.compute_dtype = compute_dtype_by_name(recipe.compute_dtype), .float32_masters = true});
   const auto& tokenizer = loaded.checkpoint->tokenizer();
   data::TokenStore store(context.env, train_store(recipe));
@@ -117,9 +118,7 @@ bool train(const JobContext& context) {
   if (trainer.resume() && context.communicator.rank() == 0)
     log_info("going on from step ", trainer.global_step());
 
-  if (trainer.global_step() < recipe.training.max_steps) {
-    if (!trainer.run_until(recipe.training.max_steps)) return false;
-  }
+  if (!trainer.run_until(recipe.training.max_steps)) return false;
   // A checkpoint at exactly this step may stand for a run that ended before its exports.
   if (trainer.global_step() == recipe.training.max_steps)
     export_tuned(context, *loaded.model, tokenizer);

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import time
@@ -39,20 +40,6 @@ evaluation:
 communication:
   timeout_seconds: 20
 """
-
-
-@pytest.fixture(scope="session")
-def tiny_model(program, smollm2, tmp_path_factory):
-    """A Llama of two small layers with SmolLM2's tokenizer."""
-    folder = tmp_path_factory.mktemp("tiny") / "model"
-    run([program, "export", smollm2, "--format", "bf16", "--output", folder])
-    config = transformers.LlamaConfig(
-        vocab_size=49152, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=128, tie_word_embeddings=True, bos_token_id=1, eos_token_id=2,
-        pad_token_id=2)  # fmt: skip
-    transformers.set_seed(0)
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
 
 
 class Job:
@@ -168,6 +155,18 @@ def test_killed_and_resumed_equals_uninterrupted(whole_run, job, program, step):
     result = mpirun(program, "train", job.recipe)
     assert "going on from step" in result.stderr + result.stdout
     assert exported(job) == exported(whole_run)
+
+
+def test_a_run_that_ended_its_tuning_but_not_its_exports_goes_on(job, program):
+    job.edit("max_steps: 10", "max_steps: 9")
+    job.edit("save_steps: 3", "save_steps: 9")
+    mpirun(program, "train", job.recipe)
+    first = exported(job)
+    assert [p.name for p in job.run_folder.glob("checkpoint-*")] == ["checkpoint-9"]
+    shutil.rmtree(job.run_folder / "export")
+    result = mpirun(program, "train", job.recipe)
+    assert "going on from step 9" in result.stderr + result.stdout
+    assert exported(job) == first
 
 
 def test_ctrl_c_saves_and_the_same_command_resumes(whole_run, job, program):

@@ -3,6 +3,7 @@
 #include <random>
 
 #include "tests/data/support.h"
+#include "tests/support/trials.h"
 
 namespace deepseek_train::data {
 namespace {
@@ -68,7 +69,7 @@ TEST(Document, RefusesSpansOutOfOrderOrRange) {
 
 TEST(Document, LossTokensAreTheSameAsTheBatchs) {
   std::mt19937 random(2);
-  for (int trial = 0; trial < 200; ++trial) {
+  for (int trial = 0; trial < test_support::num_trials(200, 100'000); ++trial) {
     Document document;
     document.tokens.assign(1 + random() % 20, 7);
     const auto length = static_cast<int64_t>(document.tokens.size());

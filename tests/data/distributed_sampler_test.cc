@@ -7,6 +7,7 @@
 
 #include "tests/data/pytorch_sampler_table.h"
 #include "tests/data/support.h"
+#include "tests/support/trials.h"
 
 namespace deepseek_train::data {
 namespace {
@@ -78,7 +79,7 @@ TEST(DistributedSampler, TheGlobalOrderIsTheSameForEveryWorldSize) {
 // on the way.
 TEST(DistributedSampler, ChangesOfWorldSizeLoseAndRepeatNothing) {
   std::mt19937_64 random(1);
-  for (int trial = 0; trial < 300; ++trial) {
+  for (int trial = 0; trial < test_support::num_trials(300, 30'000); ++trial) {
     DistributedSamplerOptions options{.num_samples = static_cast<int64_t>(1 + random() % 500),
                                       .seed = random()};
     auto one = make_ranks(options, 1);

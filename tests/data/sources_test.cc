@@ -159,6 +159,11 @@ TEST_F(SourcesTest, ChatErrorsNameTheLine) {
   refuse(R"({"messages":[{"role":"user","content":"q"}]})", {"nothing to train on"});
   expect_refused("a.jsonl", R"({"instruction":"i","output":"o"})", {},
                  {"a.jsonl:1", "chat template"});
+  const SourceOptions unable{.render_chat = [](const auto&) -> std::vector<Segment> {
+    throw InvalidArgument("no such format");
+  }};
+  expect_refused("a.jsonl", R"({"instruction":"i","output":"o"})", unable,
+                 {"a.jsonl:1: no such format"});
 }
 
 TEST_F(SourcesTest, TemplateErrorsNameTheLineAndTheNearestField) {

@@ -7,6 +7,8 @@
 
 #include "deepseek_train/data/token_store.h"
 #include "tests/data/support.h"
+#include "tests/support/damage.h"
+#include "tests/support/trials.h"
 
 // Read by the leak checker of sanitizer builds: HDF5 1.10 loses an object header for every wrong
 // checksum it meets.
@@ -84,11 +86,11 @@ TEST_F(StoreFaultsTest, EveryCutIsFound) {
   write_store(env_, path("a.h5"));
   const std::string whole = read_text(env_, path("a.h5"));
   MemoryEnv memory;
-  for (size_t size = 0; size < whole.size(); ++size) {
-    memory.content = whole.substr(0, size);
+  test_support::for_every_cut(whole, [&](std::string_view cut) {
+    memory.content = cut;
     expect_error<DataCorruption>([&] { TokenStore(memory, "cut.h5"); },
                                  {"cut.h5", "not a sound token store", "prepare again"});
-  }
+  });
 }
 
 TEST_F(StoreFaultsTest, ForeignFilesAreRefused) {
@@ -98,28 +100,44 @@ TEST_F(StoreFaultsTest, ForeignFilesAreRefused) {
   expect_corrupt(write("d.h5", "\x89HDF\r\n\x1a\n" + std::string(5000, '\xff')), {"d.h5"});
 }
 
-// Whatever byte is changed, the store opens with sound structure or is refused: it never crashes,
-// and never hands out something that is not a document.
+// A store of these bytes opens with sound structure or is refused: it never crashes, and never
+// hands out something that is not a document. True if it was refused.
+bool is_refused(const std::string& bytes) {
+  MemoryEnv memory;
+  memory.content = bytes;
+  try {
+    TokenStore store(memory, "altered.h5");
+    for (int64_t i = 0; i < store.size(); ++i) check_document(store.document(i));
+  } catch (const DataCorruption&) {
+    return true;
+  } catch (const InvalidArgument& error) {
+    EXPECT_NE(std::string(error.what()).find("format version"), std::string::npos) << error.what();
+    return true;
+  }
+  return false;
+}
+
 TEST_F(StoreFaultsTest, AlteredBytesNeverDoHarm) {
   write_store(env_, path("a.h5"));
   const std::string whole = read_text(env_, path("a.h5"));
-  MemoryEnv memory;
   int64_t refused = 0;
   for (size_t at = 0; at < whole.size(); ++at) {
-    memory.content = whole;
-    memory.content[at] = static_cast<char>(whole[at] ^ (at % 2 ? 0xff : 0x01));
-    try {
-      TokenStore store(memory, "altered.h5");
-      for (int64_t i = 0; i < store.size(); ++i) check_document(store.document(i));
-    } catch (const DataCorruption&) {
-      ++refused;
-    } catch (const InvalidArgument& error) {
-      EXPECT_NE(std::string(error.what()).find("format version"), std::string::npos)
-          << error.what();
-      ++refused;
-    }
+    std::string altered = whole;
+    altered[at] = static_cast<char>(whole[at] ^ (at % 2 ? 0xff : 0x01));
+    refused += is_refused(altered);
   }
   EXPECT_GT(refused, 500);  // all of the metadata; token values are not protected
+}
+
+TEST_F(StoreFaultsTest, RandomDamageNeverDoesHarm) {
+  write_store(env_, path("a.h5"));
+  const std::string whole = read_text(env_, path("a.h5"));
+  const int trials = test_support::num_trials(300, 100'000);
+  int read = 0;
+  const auto visit = [&](const std::string& damaged) { read += !is_refused(damaged); };
+  EXPECT_EQ(test_support::refused_of_damaged(whole, /*seed=*/13, trials, visit), 0);
+  EXPECT_GT(read, 0);
+  EXPECT_LT(read, trials);
 }
 
 TEST_F(StoreFaultsTest, AFullDiskLeavesTheOldStore) {

@@ -1,13 +1,13 @@
 // Every way in which a GGUF file can lie about itself.
 #include <gtest/gtest.h>
 
-#include <random>
-
 #include "deepseek_train/core/error.h"
 #include "deepseek_train/formats/gguf.h"
 #include "tests/formats/gguf_builder.h"
 #include "tests/formats/memory_env.h"
 #include "tests/formats/temporary_folder.h"
+#include "tests/support/damage.h"
+#include "tests/support/trials.h"
 
 namespace deepseek_train::formats {
 namespace {
@@ -42,8 +42,7 @@ TEST(GgufBadInput, ACutAtEveryByteIsRefused) {
           .tensor("weight", {2, 2}, 0, 0)
           .data(std::string(16, 'x'))
           .build();
-  for (size_t length = 0; length < whole.size(); ++length)
-    error_of_bytes(std::string_view(whole).substr(0, length));
+  test_support::for_every_cut(whole, error_of_bytes);
 }
 
 TEST(GgufBadInput, MagicAndVersion) {
@@ -129,25 +128,18 @@ TEST(GgufBadInput, RandomDamageIsReadOrRefused) {
           .tensor("weight", {32, 2}, 8, 0)
           .data(std::string(96, 'x'))
           .build();
-  std::mt19937 random(11);
-  int num_refused = 0;
-  for (int i = 0; i < 3000; ++i) {
-    std::string damaged = whole;
-    for (int change = 0; change < 1 + i % 3; ++change)
-      damaged[random() % damaged.size()] = static_cast<char>(random());
-    MemoryEnv env(damaged);
-    try {
-      GgufFile file(env, "damaged");
-      for (const auto& tensor : file.tensors()) {
-        std::vector<float> values(static_cast<size_t>(tensor.num_elements()));
-        dequantize(tensor, values);
-      }
-    } catch (const Error&) {
-      ++num_refused;
-    }
-  }
-  EXPECT_GT(num_refused, 1000);
-  EXPECT_LT(num_refused, 3000);
+  const int trials = test_support::num_trials(3000, 1'000'000);
+  const int refused =
+      test_support::refused_of_damaged(whole, /*seed=*/11, trials, [](const std::string& damaged) {
+        MemoryEnv env(damaged);
+        GgufFile file(env, "damaged");
+        for (const auto& tensor : file.tensors()) {
+          std::vector<float> values(static_cast<size_t>(tensor.num_elements()));
+          dequantize(tensor, values);
+        }
+      });
+  EXPECT_GT(refused, trials / 3);
+  EXPECT_LT(refused, trials);
 }
 
 TEST(GgufBadInput, AMissingFileIsNotFound) {

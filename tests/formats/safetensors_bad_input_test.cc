@@ -2,12 +2,13 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
-#include <random>
 
 #include "deepseek_train/core/error.h"
 #include "deepseek_train/formats/safetensors.h"
 #include "tests/formats/memory_env.h"
 #include "tests/formats/temporary_folder.h"
+#include "tests/support/damage.h"
+#include "tests/support/trials.h"
 
 namespace deepseek_train::formats {
 namespace {
@@ -108,8 +109,7 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(SafetensorsBadInput, ACutAtEveryByteIsRefused) {
   std::string json = R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})";
   std::string whole = with_length(json.size(), json + "abcd");
-  for (size_t length = 0; length < whole.size(); ++length)
-    error_of_bytes(std::string_view(whole).substr(0, length));
+  test_support::for_every_cut(whole, error_of_bytes);
 }
 
 TEST(SafetensorsBadInput, AbsurdHeaderLengthsAreRefused) {
@@ -127,24 +127,17 @@ TEST(SafetensorsBadInput, RandomDamageIsReadOrRefused) {
   std::string json =
       R"({"__metadata__":{"k":"v"},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[2,1],"data_offsets":[4,6]}})";
   const std::string whole = with_length(json.size(), json + "abcdef");
-  std::mt19937 random(12);
-  int num_refused = 0;
-  for (int i = 0; i < 3000; ++i) {
-    std::string damaged = whole;
-    for (int change = 0; change < 1 + i % 3; ++change)
-      damaged[random() % damaged.size()] = static_cast<char>(random());
-    MemoryEnv env(damaged);
-    try {
-      SafetensorsFile file(env, "damaged");
-      size_t total = 0;
-      for (const auto& tensor : file.tensors()) total += tensor.bytes.size();
-      EXPECT_EQ(total, 6u);
-    } catch (const Error&) {
-      ++num_refused;
-    }
-  }
-  EXPECT_GT(num_refused, 1000);
-  EXPECT_LT(num_refused, 3000);
+  const int trials = test_support::num_trials(3000, 1'000'000);
+  const int refused =
+      test_support::refused_of_damaged(whole, /*seed=*/12, trials, [](const std::string& damaged) {
+        MemoryEnv env(damaged);
+        SafetensorsFile file(env, "damaged");
+        size_t total = 0;
+        for (const auto& tensor : file.tensors()) total += tensor.bytes.size();
+        EXPECT_EQ(total, 6u);
+      });
+  EXPECT_GT(refused, trials / 3);
+  EXPECT_LT(refused, trials);
 }
 
 TEST(SafetensorsBadInput, AMissingFileIsNotFound) {

@@ -62,12 +62,29 @@ def test_the_installed_program_runs(prefix, tmp_path):
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", run([moved / "bin" / "deepseek-train", "--version"], env=ENVIRONMENT).stdout)
 
 
-def test_custom_trainer_learns_on_two_ranks(prefix, tmp_path):
-    # A copy: the example may lean on nothing beside it.
-    shutil.copytree(ROOT / "examples" / "custom_trainer", tmp_path / "source")
-    build_against(prefix, tmp_path / "source", tmp_path / "build")
-    found = re.search(r"2 ranks, accuracy (\d\.\d+)", mpirun(2, tmp_path / "build" / "custom_trainer").stdout)
+@pytest.fixture(scope="module")
+def programs(prefix, tmp_path_factory):
+    """A user's project: examples/custom_trainer and, compiled at the same time, the README's program."""
+    folder = tmp_path_factory.mktemp("project")
+    source = folder / "source"  # a copy: the example may lean on nothing beside it
+    shutil.copytree(ROOT / "examples" / "custom_trainer", source)
+    (code,) = re.findall(r"^```cpp\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    (source / "readme.cc").write_text(code)
+    with open(source / "CMakeLists.txt", "a") as file:
+        file.write("add_executable(readme readme.cc)\n")
+        file.write("target_link_libraries(readme PRIVATE deepseek_train::deepseek_train)\n")
+    build_against(prefix, source, folder / "build")
+    return folder / "build"
+
+
+def test_custom_trainer_learns_on_two_ranks(programs):
+    found = re.search(r"2 ranks, accuracy (\d\.\d+)", mpirun(2, programs / "custom_trainer").stdout)
     assert found and float(found[1]) > 0.9
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_the_readmes_program_runs(programs, ranks):
+    mpirun(ranks, programs / "readme")
 
 
 def test_a_version_that_is_not_there_is_refused(prefix, tmp_path):

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "deepseek_train/core/error.h"
+#include "tests/support/tiny_llama.h"
 
 namespace deepseek_train::models {
 namespace {
@@ -22,17 +23,6 @@ text::Tokenizer tiny_tokenizer() {
 class CheckpointTest : public testing::Test {
  protected:
   CheckpointTest() : folder_(join_path(testing::TempDir(), concat("dst_checkpoint_", ::getpid()))) {
-    config_.vocab_size = 27;
-    config_.hidden_size = 16;
-    config_.intermediate_size = 24;
-    config_.num_hidden_layers = 2;
-    config_.num_attention_heads = 2;
-    config_.num_key_value_heads = 1;
-    config_.head_dim = 8;
-    config_.max_position_embeddings = 32;
-    config_.rms_norm_eps = 1e-5;
-    config_.rope_theta = 10000;
-    config_.tie_word_embeddings = true;
     model_ = std::make_shared<LlamaModel>(config_);
     model_->initialize(1);
   }
@@ -53,7 +43,7 @@ class CheckpointTest : public testing::Test {
 
   Env& env_ = posix_env();
   std::string folder_;
-  LlamaConfig config_;
+  LlamaConfig config_ = test_support::tiny_llama_config(/*vocab_size=*/27);
   text::Tokenizer tokenizer_ = tiny_tokenizer();
   std::shared_ptr<LlamaModel> model_;
 };

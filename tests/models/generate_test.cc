@@ -3,28 +3,15 @@
 #include <gtest/gtest.h>
 
 #include "deepseek_train/core/error.h"
+#include "tests/support/tiny_llama.h"
 
 namespace deepseek_train::models {
 namespace {
 
-LlamaConfig tiny_config(bool tied = true) {
-  LlamaConfig config;
-  config.vocab_size = 97;
-  config.hidden_size = 32;
-  config.intermediate_size = 48;
-  config.num_hidden_layers = 3;
-  config.num_attention_heads = 4;
-  config.num_key_value_heads = 2;
-  config.head_dim = 8;
-  config.max_position_embeddings = 64;
-  config.rms_norm_eps = 1e-5;
-  config.rope_theta = 10000;
-  config.tie_word_embeddings = tied;
-  return config;
-}
-
 std::shared_ptr<LlamaModel> tiny_model(bool tied = true) {
-  auto model = std::make_shared<LlamaModel>(tiny_config(tied));
+  auto config = test_support::tiny_llama_config(/*vocab_size=*/97);
+  config.tie_word_embeddings = tied;
+  auto model = std::make_shared<LlamaModel>(config);
   model->initialize(/*seed=*/7);
   // Larger weights than at initialisation, so that greedy choices are not near-ties.
   torch::NoGradGuard no_grad;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "deepseek_train/core/error.h"
+#include "tests/support/trials.h"
 
 namespace deepseek_train::quantization {
 namespace {
@@ -163,7 +164,7 @@ TEST_P(RowKernelsTest, FakeQuantizesAsTheReference) {
 // floats.
 TEST_P(RowKernelsTest, QuotientsAreThoseOfDivisionForRandomBits) {
   std::mt19937 random(7);
-  for (int round = 0; round < 3000; ++round) {
+  for (int round = 0; round < test_support::num_trials(3000, 300'000); ++round) {
     const float absmax = std::bit_cast<float>(static_cast<uint32_t>(random() % 0x7f7fffffu) + 1);
     Matrix x{.rows = 1, .columns = 256, .values = {absmax}};
     std::uniform_real_distribution<float> level(-127.5f, 127.5f);

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "src/text/byte_alphabet.h"
+#include "tests/support/trials.h"
 
 namespace deepseek_train::text {
 namespace {
@@ -52,8 +53,8 @@ std::vector<std::string> reference_merge(const TokenizerModel& model, const std:
 
 TEST(Bpe, EqualsTheDefinitionForShortAndLongWords) {
   std::mt19937 random(1);
-  for (uint32_t seed = 0; seed < 20; ++seed) {
-    auto model = random_model(seed);
+  for (int seed = 0; seed < test_support::num_trials(20, 3'000); ++seed) {
+    auto model = random_model(static_cast<uint32_t>(seed));
     Bpe bpe(model);
     for (size_t length : {1, 2, 3, 8, 23, 24, 25, 26, 40, 90}) {
       std::string word;

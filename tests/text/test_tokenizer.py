@@ -9,6 +9,7 @@ from pathlib import Path
 
 import gguf
 import pytest
+from tests.conftest import num_trials
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer
 
@@ -36,12 +37,12 @@ def random_text(chance):
 def strings():
     chance = random.Random(20261123)
     texts = ["", *PIECES]
-    for _ in range(2000):
+    for _ in range(num_trials(2000, 20000)):
         texts.append("".join(chance.choice(PIECES) + chance.choice(["", "", " ", "\n"])
                              for _ in range(chance.randrange(2, 9))))
-    for _ in range(1500):
+    for _ in range(num_trials(1500, 15000)):
         texts.append(random_text(chance))
-    for _ in range(500):
+    for _ in range(num_trials(500, 5000)):
         texts.append(random_text(chance) + chance.choice(PIECES) + random_text(chance))
     return texts
 
@@ -193,7 +194,7 @@ def small_strings():
     chance = random.Random(5)
     pieces = ["the", " the", "thing", "in", "inin", "inthe", "12", "1", "²", " ", "  ", "    ", "\n", "<a>", "<a>b", "<l>", "<r>", "é",
               "e\u0301", "_", ".", "中", "a", "then", "\u3000", "\u180e", "\u0085", "\t", "e\u0323\u0301", "Ⅷ"]
-    return ["".join(chance.choice(pieces) for _ in range(chance.randrange(12))) for _ in range(400)]
+    return ["".join(chance.choice(pieces) for _ in range(chance.randrange(12))) for _ in range(num_trials(400, 4000))]
 
 
 @pytest.mark.parametrize("name,reference", [pytest.param(*item, id=item[0]) for item in pipelines()])

@@ -6,6 +6,8 @@
 #include <nlohmann/json.hpp>
 
 #include "deepseek_train/core/error.h"
+#include "tests/support/damage.h"
+#include "tests/support/trials.h"
 #include "tests/text/small_tokenizer.h"
 
 namespace deepseek_train::text {
@@ -102,6 +104,18 @@ TEST(TokenizerJsonErrors, DamagedFilesAreRefused) {
   expect_patched_error<DataCorruption>(R"({"added_tokens":[{"id":1}]})", "content");
   expect_patched_error<DataCorruption>(R"({"added_tokens":[{"id":1,"content":""}]})",
                                        "empty string");
+}
+
+TEST(TokenizerJsonErrors, RandomDamageIsReadOrRefused) {
+  const int trials = test_support::num_trials(300, 200'000);
+  const int refused = test_support::refused_of_damaged(
+      small_json().dump(), /*seed=*/14, trials, [](const std::string& damaged) {
+        const std::string text = "the 12 the<|im_end|>\u00e9";
+        auto tokenizer = Tokenizer::from_json(damaged);
+        for (int32_t id : tokenizer.encode(text)) EXPECT_LT(id, tokenizer.vocab_size());
+      });
+  EXPECT_GT(refused, trials / 3);
+  EXPECT_LT(refused, trials);
 }
 
 void expect_pattern_error(const std::string& pattern, std::string_view wanted) {

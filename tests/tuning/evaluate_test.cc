@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "tests/support/rank_threads.h"
+#include "tests/support/tiny_llama.h"
 
 namespace deepseek_train::tuning {
 namespace {
@@ -18,20 +19,7 @@ TEST(ProportionTest, WilsonInterval) {
   EXPECT_NEAR((Proportion{10, 10}).interval().second, 1.0, 1e-12);
 }
 
-models::LlamaConfig tiny_config() {
-  models::LlamaConfig config;
-  config.vocab_size = 61;
-  config.hidden_size = 16;
-  config.intermediate_size = 24;
-  config.num_hidden_layers = 2;
-  config.num_attention_heads = 2;
-  config.num_key_value_heads = 1;
-  config.head_dim = 8;
-  config.max_position_embeddings = 64;
-  config.rms_norm_eps = 1e-5;
-  config.rope_theta = 10000;
-  return config;
-}
+constexpr int64_t kVocabSize = 61;
 
 // The windows' mean, token by token, from whole softmaxes.
 double naive_perplexity(models::LlamaModel& model, const std::vector<int32_t>& tokens,
@@ -52,13 +40,13 @@ double naive_perplexity(models::LlamaModel& model, const std::vector<int32_t>& t
 
 TEST(PerplexityTest, EqualsTheNaiveSumOnAnyNumberOfRanks) {
   std::vector<int32_t> tokens;
-  for (int i = 0; i < 101; ++i) tokens.push_back((i * 17 + i * i) % 61);
-  models::LlamaModel reference(tiny_config());
+  for (int i = 0; i < 101; ++i) tokens.push_back((i * 17 + i * i) % kVocabSize);
+  models::LlamaModel reference(test_support::tiny_llama_config(kVocabSize));
   reference.initialize(3);
   const double expected = naive_perplexity(reference, tokens, 25);
   for (int ranks : {1, 2, 3}) {
     test_support::run_ranks(ranks, [&](collectives::Communicator& communicator) {
-      models::LlamaModel model(tiny_config());
+      models::LlamaModel model(test_support::tiny_llama_config(kVocabSize));
       model.initialize(3);
       EXPECT_NEAR(perplexity(model, tokens, 25, communicator), expected, 1e-3 * expected);
     });

@@ -35,14 +35,5 @@ TEST_F(RunFilesTest, TheSameRecipeMayGoOnAnotherMayNot) {
   }
 }
 
-TEST_F(RunFilesTest, ALogWithACutLineAndARepeatedStep) {
-  write_text(posix_env(), run_log(recipe_),
-             "{\"step\":1,\"loss\":3.0}\n{\"step\":2,\"loss\":2.0}\n{\"step\":2,\"loss\":1.5}\n{"
-             "\"step\":3,\"lo");
-  auto history = read_run_log(posix_env(), run_log(recipe_));
-  ASSERT_EQ(history.size(), 2u);
-  EXPECT_EQ(history[1].loss, 1.5);
-}
-
 }  // namespace
 }  // namespace deepseek_train::tuning

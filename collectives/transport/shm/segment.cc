@@ -107,7 +107,8 @@ Mapping create_segment(const std::string& name, int size) {
 std::optional<Mapping> try_attach(const std::string& name, int size) {
   std::optional<Mapping> head = peek(name);
   if (!head) return std::nullopt;
-  const SegmentHeader& header = SegmentLayout(head->data(), 0).header();
+  const SegmentLayout layout(head->data(), 0);
+  const SegmentHeader& header = layout.header();
   if (!is_alive(header.creator)) return std::nullopt;
   DST_CHECK(header.size == static_cast<uint32_t>(size), "rank 0 (pid ", header.creator.pid,
             ") counts ", header.size, " ranks, this rank ", size,

@@ -31,7 +31,7 @@ struct Message {
 };
 
 // Writes a chat the way a model expects it; the assistant's turns carry the loss. The model's chat
-// template decides.
+// template decides (tuning/chat_records.h). Its InvalidArgument gets the record's place put before.
 using RenderChat = std::function<std::vector<Segment>(const std::vector<Message>&)>;
 
 enum class SourceFormat { kAuto, kText, kJsonl, kCsv };

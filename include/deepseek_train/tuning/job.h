@@ -8,6 +8,7 @@
 #include "deepseek_train/core/env.h"
 #include "deepseek_train/core/metrics.h"
 #include "deepseek_train/data/prepare.h"
+#include "deepseek_train/text/tokenizer.h"
 #include "deepseek_train/tuning/recipe.h"
 #include "deepseek_train/tuning/report.h"
 
@@ -27,6 +28,8 @@ struct JobContext {
 
 // Writes runs/NAME/prepared/train.h5 from the recipe's data; rank 0 works, all get the result.
 data::PrepareResult prepare_data(const JobContext& context);
+// The same with the model's tokenizer at hand: its files are not opened for it.
+data::PrepareResult prepare_data(const JobContext& context, const text::Tokenizer& tokenizer);
 
 // Prepares, fine-tunes, exports export/bf16 (and export/w8a8-ptq), trains on with fake
 // quantization, exports export/w8a8. Goes on from the newest checkpoint. False if it was asked to

@@ -32,6 +32,9 @@ struct LoadedModel {
 // Throws what open_checkpoint and load_weights throw, and InvalidArgument for a compression that
 // cannot be run.
 LoadedModel load_model(Env& env, const std::string& path, const LoadModelOptions& options);
+// The same from files that are open already.
+LoadedModel load_model(std::unique_ptr<models::Checkpoint> checkpoint,
+                       const LoadModelOptions& options);
 
 // "auto": bfloat16 where the processor has instructions for it, else float32; or the dtype by name.
 at::ScalarType compute_dtype_by_name(std::string_view name);

@@ -77,7 +77,8 @@ Recipe load_recipe(Env& env, const std::string& path);
 // The same from text; `origin` stands for the file's name in errors.
 Recipe parse_recipe(std::string_view yaml, const std::string& origin);
 
-// The sources of the recipe's train or test file.
-data::SourceOptions sources_of(const DataRecipe& recipe, const std::string& path);
+// The sources of the recipe's train or test file; `render_chat` of chat_records.h.
+data::SourceOptions sources_of(const DataRecipe& recipe, const std::string& path,
+                               data::RenderChat render_chat);
 
 }  // namespace deepseek_train::tuning
