@@ -48,9 +48,8 @@ void broadcast_state(torch::nn::Module& module, collectives::Communicator& commu
   torch::NoGradGuard no_grad;
   auto send = [&](torch::Tensor tensor) {
     auto contiguous = tensor.contiguous();
-    communicator
-        .broadcast_async(contiguous.data_ptr(), contiguous.nbytes(), DType::kUInt8, /*root=*/0)
-        ->wait();
+    communicator.broadcast(
+        std::span(static_cast<uint8_t*>(contiguous.data_ptr()), contiguous.nbytes()), /*root=*/0);
     if (!tensor.is_same(contiguous)) tensor.copy_(contiguous);
   };
   for (auto& parameter : module.parameters()) send(parameter);
