@@ -52,4 +52,9 @@ bool is_alive(const ProcessId& process) {
   return process.start_time == 0 || now.start_time == process.start_time;
 }
 
+bool is_stopped(const ProcessId& process) {
+  const ProcessState now = read_state(process.pid);
+  return now.state == 'T' && (process.start_time == 0 || now.start_time == process.start_time);
+}
+
 }  // namespace deepseek_train::collectives

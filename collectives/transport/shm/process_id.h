@@ -18,4 +18,8 @@ ProcessId this_process();
 // /proc.
 bool is_alive(const ProcessId& process);
 
+// True while SIGSTOP, SIGTSTP and the like hold the process; a debugger's stop does not count.
+// Costs one read of /proc.
+bool is_stopped(const ProcessId& process);
+
 }  // namespace deepseek_train::collectives

@@ -21,10 +21,13 @@ class Communicator;
 
 // What is left of a group after a rank was lost.
 struct Survivors {
-  // What became of the all_reduce that the loss interrupted. Its buffers hold the result of all
-  // ranks (kIncludesLost: every rank had entered it), of the survivors alone (kWithoutLost), or, for
-  // kNone, no all_reduce was interrupted (outputs of other calls are undefined).
-  enum class Interrupted { kNone, kIncludesLost, kWithoutLost };
+  // What became of the all_reduce that threw on this rank. Its buffer, which must still live, holds
+  // the result of all ranks (kIncludesLost: every rank had entered it), of the survivors alone
+  // (kWithoutLost), or still this rank's input (kUntouched: another survivor had not come to this
+  // call; make it again on the new communicator, and they meet). kNone: there was no such
+  // all_reduce, or it was lost (private memory without CommunicatorOptions::recoverable, once every
+  // rank had entered it: the buffer is undefined, as are outputs of other calls).
+  enum class Interrupted { kNone, kIncludesLost, kWithoutLost, kUntouched };
 
   std::unique_ptr<Communicator> communicator;  // in the old order, numbered anew
   std::vector<int> lost;                       // by their old numbers, ascending
