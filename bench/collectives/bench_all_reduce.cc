@@ -1,6 +1,9 @@
 // all_reduce of ours against MPI's, interleaved in one run. Start under mpirun:
 //   mpirun -n 2 bench_all_reduce [--max-bytes N] [--rounds N] [--seconds S] [--transport shm|tcp]
-//   [--dtype float32|bf16]
+//   [--dtype float32|bf16] [--min-bytes N] [--algorithm auto|tree|ring] [--credentials FOLDER]
+//
+// --credentials (with --transport tcp) runs ours under TLS, with what make_certificates.sh has put
+// into the folder. MPI over TCP instead of shared memory: mpirun --mca pml ob1 --mca btl tcp,self.
 //
 // Every rank rewrites its input before every iteration, so that nobody profits from data left in
 // place; the time of an iteration is that of the slowest rank. Per size and contestant: the median
@@ -14,7 +17,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <vector>
@@ -28,11 +33,34 @@ using namespace deepseek_train;
 using namespace deepseek_train::collectives;
 
 struct Arguments {
+  size_t min_bytes = 4096;
   size_t max_bytes = size_t{256} << 20;
   int rounds = 5;
   double seconds = 0.2;  // of measuring per size, round and contestant
   std::string transport = "shm";
   std::string dtype = "float32";
+  std::string algorithm = "auto";
+  std::string credentials;
+};
+
+std::string read_text(const std::string& path) {
+  std::ifstream file(path);
+  DST_CHECK_AS(NotFound, file, "no file ", path, "; run bench/collectives/make_certificates.sh");
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// Files that stay as they are.
+class FolderCredentials : public CredentialSource {
+ public:
+  FolderCredentials(const std::string& folder, int rank)
+      : credentials_(std::make_shared<Credentials>(
+            Credentials{read_text(concat(folder, "/rank", rank, ".crt")),
+                        read_text(concat(folder, "/rank", rank, ".key")),
+                        read_text(folder + "/ca.crt")})) {}
+  std::shared_ptr<const Credentials> current() override { return credentials_; }
+
+ private:
+  std::shared_ptr<const Credentials> credentials_;
 };
 
 Arguments parse(int count, char** values) {
@@ -41,6 +69,12 @@ Arguments parse(int count, char** values) {
     const std::string name = values[i], value = values[i + 1];
     if (name == "--max-bytes")
       arguments.max_bytes = std::stoull(value);
+    else if (name == "--min-bytes")
+      arguments.min_bytes = std::stoull(value);
+    else if (name == "--algorithm")
+      arguments.algorithm = value;
+    else if (name == "--credentials")
+      arguments.credentials = value;
     else if (name == "--rounds")
       arguments.rounds = std::stoi(value);
     else if (name == "--seconds")
@@ -103,7 +137,7 @@ class Bench {
     if (communicator_.rank() == 0)
       std::printf("%12s %12s %12s %12s %10s\n", "bytes", "contestant", "median us", "busbw GB/s",
                   "vs mpi");
-    for (size_t bytes = 4096; bytes <= arguments_.max_bytes; bytes *= 4) measure(bytes);
+    for (size_t bytes = arguments_.min_bytes; bytes <= arguments_.max_bytes; bytes *= 4) measure(bytes);
     if (communicator_.rank() == 0) std::fputs(json_.c_str(), stdout);
   }
 
@@ -204,6 +238,12 @@ int main(int count, char** values) try {
   CommunicatorOptions options;
   options.launch = launch_info_from_environment();
   options.transport = arguments.transport;
+  options.algorithm = arguments.algorithm;
+  if (!arguments.credentials.empty()) {
+    options.identity.credentials =
+        std::make_shared<FolderCredentials>(arguments.credentials, options.launch.rank);
+    options.identity.job = "spiffe://bench.example/job";
+  }
   const auto communicator = make_communicator(options);
   Bench(arguments, *communicator).run();
   MPI_Finalize();

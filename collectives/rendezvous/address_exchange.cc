@@ -24,7 +24,8 @@ struct Request {
 // Sent before the table; a text instead of the table if rank 0 refuses.
 struct Reply {
   uint64_t magic = kMagic;
-  char refusal[248] = {};
+  uint32_t is_about_identity = 0;  // the refusal
+  char refusal[244] = {};
 };
 
 struct Entry {
@@ -41,10 +42,14 @@ std::span<std::byte> writable_bytes_of(T& value) {
   return std::as_writable_bytes(std::span(&value, 1));
 }
 
-[[noreturn]] void refuse(Stream& stream, const std::string& reason) {
-  Reply reply;
-  std::strncpy(reply.refusal, reason.c_str(), sizeof(reply.refusal) - 1);
+void tell(Stream& stream, const std::string& refusal, bool is_about_identity) {
+  Reply reply{.is_about_identity = is_about_identity};
+  std::strncpy(reply.refusal, refusal.c_str(), sizeof(reply.refusal) - 1);
   write_all(stream, bytes_of(reply), Clock::now() + std::chrono::seconds(1));
+}
+
+[[noreturn]] void refuse(Stream& stream, const std::string& reason) {
+  tell(stream, reason, false);
   throw InvalidArgument(reason);
 }
 
@@ -86,8 +91,10 @@ class Desk {
     }
     const int proven = visitor.stream->proven_rank();
     if (proven != Stream::kUnproven && proven != request.rank) {
-      lobby.turn_away(visitor.address, concat("it says it is rank ", request.rank,
-                                              ", and its certificate says rank ", proven));
+      const auto reason = concat("it says it is rank ", request.rank,
+                                 ", and its certificate says rank ", proven);
+      tell(*visitor.stream, reason, true);
+      lobby.turn_away(visitor.address, reason);
       return false;
     }
     if (request.size != launch_.size || request.rank < 1 || request.rank >= launch_.size)
@@ -147,6 +154,7 @@ std::vector<Entry> ask_rank_zero(const LaunchInfo& launch, int port,
   DST_CHECK_AS(DataCorruption, reply.magic == kMagic, "what answers at ", endpoint.host, ":",
                endpoint.port, " is not a rank 0 of ours; choose another MASTER_PORT");
   reply.refusal[sizeof(reply.refusal) - 1] = '\0';
+  DST_CHECK_AS(PermissionDenied, !reply.is_about_identity, "was refused: ", reply.refusal);
   DST_CHECK(reply.refusal[0] == '\0', reply.refusal);
   DST_CHECK_AS(Timeout, read_all(*stream, std::as_writable_bytes(std::span(entries)), patience),
                "rank 0 stopped in the middle of the address table");
