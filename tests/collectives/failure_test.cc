@@ -85,10 +85,9 @@ TEST_P(FailureTest, AFrozenRankIsNamed) {
     const std::string& report = outcomes[survivor].report;
     EXPECT_TRUE(contains(report, concat("rank 2 (pid ", outcomes[2].pid))) << report;
     EXPECT_TRUE(contains(report, "all_reduce #11 (avg of 100000 float32)")) << report;
-    if (GetParam() == std::string("shm"))
+    if (GetParam() == std::string("shm")) {
       EXPECT_TRUE(contains(report, "has been stopped (SIGSTOP) for half a second")) << report;
-    else
-      EXPECT_TRUE(contains(report, "within 800 ms")) << report;
+    }
     EXPECT_LT(outcomes[survivor].elapsed, 10s);
   }
 }

@@ -102,7 +102,8 @@ int port_of(const UniqueFd& listener) {
   return ntohs(address.sin_port);
 }
 
-UniqueFd connect_to(const Endpoint& endpoint, Deadline deadline) {
+UniqueFd connect_to(const Endpoint& endpoint, Deadline deadline,
+                    const std::function<void()>& interrupt) {
   const Addresses addresses = resolve(endpoint.host, endpoint.port);
   for (;;) {
     for (const addrinfo* address = addresses.get(); address; address = address->ai_next) {
@@ -110,18 +111,15 @@ UniqueFd connect_to(const Endpoint& endpoint, Deadline deadline) {
     }
     DST_CHECK_AS(Timeout, Clock::now() < deadline, "nobody answered at ", endpoint.host, ":",
                  endpoint.port, "; is rank 0 running, and does a firewall let the port through?");
+    if (interrupt) interrupt();
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
 }
 
-UniqueFd accept_from(const UniqueFd& listener, Deadline deadline) {
-  while (await(listener.get(), POLLIN, deadline)) {
-    UniqueFd socket(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    if (!socket) continue;  // the peer was gone before it could be accepted
-    prepare(socket);
-    return socket;
-  }
-  return {};
+UniqueFd try_accept(const UniqueFd& listener) {
+  UniqueFd socket(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  if (socket) prepare(socket);
+  return socket;
 }
 
 std::string peer_address(const UniqueFd& socket) {
@@ -138,31 +136,6 @@ bool is_loopback(const std::string& host) {
   const Addresses addresses = resolve(host, 0);
   for (const addrinfo* address = addresses.get(); address; address = address->ai_next) {
     if (!is_loopback(address->ai_addr)) return false;
-  }
-  return true;
-}
-
-bool write_all(const UniqueFd& socket, std::span<const std::byte> bytes, Deadline deadline) {
-  while (!bytes.empty()) {
-    const ssize_t sent = ::send(socket.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
-    if (sent > 0) {
-      bytes = bytes.subspan(sent);
-    } else if (errno != EINTR && (errno != EAGAIN || !await(socket.get(), POLLOUT, deadline))) {
-      return false;
-    }
-  }
-  return true;
-}
-
-bool read_all(const UniqueFd& socket, std::span<std::byte> bytes, Deadline deadline) {
-  while (!bytes.empty()) {
-    const ssize_t received = ::recv(socket.get(), bytes.data(), bytes.size(), 0);
-    if (received == 0) return false;
-    if (received > 0) {
-      bytes = bytes.subspan(received);
-    } else if (errno != EINTR && (errno != EAGAIN || !await(socket.get(), POLLIN, deadline))) {
-      return false;
-    }
   }
   return true;
 }
