@@ -29,6 +29,9 @@ class CountingCommunicator : public collectives::Communicator {
     return inner_.allocate_shared(bytes);
   }
   collectives::Survivors shrink() override { return inner_.shrink(); }
+  std::unique_ptr<collectives::Communicator> admit(std::chrono::milliseconds patience) override {
+    return inner_.admit(patience);
+  }
   void abort(const std::string& reason) noexcept override { inner_.abort(reason); }
 
  protected:

@@ -60,6 +60,9 @@ class MpiCommunicator : public Communicator {
         "the mpi backend cannot go on without a lost rank; use the native backend under "
         "mpirun --enable-recovery");
   }
+  std::unique_ptr<Communicator> admit(std::chrono::milliseconds) override {
+    throw Unavailable("the mpi backend cannot take in another process; use the native backend");
+  }
   void abort(const std::string& reason) noexcept override {
     log_error("rank ", rank_, " aborts the MPI job: ", reason);
     MPI_Abort(comm_.get(), 1);

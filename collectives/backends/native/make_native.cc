@@ -5,7 +5,6 @@
 #include "deepseek_train/core/error.h"
 
 namespace deepseek_train::collectives {
-namespace {
 
 std::unique_ptr<Transport> make_transport(const CommunicatorOptions& options) {
   const LaunchInfo& launch = options.launch;
@@ -25,8 +24,6 @@ std::unique_ptr<Transport> make_transport(const CommunicatorOptions& options) {
                                                             .timeout = options.timeout,
                                                             .recoverable = options.recoverable});
 }
-
-}  // namespace
 
 std::unique_ptr<Communicator> make_native_communicator(const CommunicatorOptions& options) {
   return std::make_unique<NativeCommunicator>(make_transport(options), options.launch.job_id,

@@ -28,6 +28,7 @@ class NativeCommunicator : public Communicator {
   std::unique_ptr<Communicator> split(int color, int key) override;
   std::unique_ptr<SharedBuffer> allocate_shared(size_t bytes) override;
   Survivors shrink() override;
+  std::unique_ptr<Communicator> admit(std::chrono::milliseconds patience) override;
   void abort(const std::string& reason) noexcept override;
 
  protected:
@@ -49,6 +50,8 @@ class NativeCommunicator : public Communicator {
   WorkQueue queue_;  // last: stops before the transport goes
 };
 
+// The transport that the options ask for, of the group options.launch.job_id.
+std::unique_ptr<Transport> make_transport(const CommunicatorOptions& options);
 std::unique_ptr<Communicator> make_native_communicator(const CommunicatorOptions& options);
 
 }  // namespace deepseek_train::collectives

@@ -49,8 +49,8 @@ struct Survivors {
 // InvalidArgument and leaves the group as it was. Every other error ends the group: the rank that
 // saw it throws Timeout (naming the rank waited for), Unavailable (a rank died, froze or left) or
 // InvalidArgument (ranks made different calls; all are named); the others, and all later calls,
-// throw PeerFailure with that rank's reason. The text says where in the program each rank was. Go on
-// with shrink(), or with a new communicator.
+// throw PeerFailure with that rank's reason. The text says where in the program each rank was. Go
+// on with shrink(), or with a new communicator.
 class Communicator {
  public:
   using Site = std::source_location;
@@ -73,8 +73,13 @@ class Communicator {
   // received by every rank.
   template <CollectiveElement T>
   void all_reduce(std::span<T> data, ReduceOp op = ReduceOp::kSum, Site site = Site::current()) {
-    run({.kind = Collective::kAllReduce, .in = data.data(), .out = data.data(),
-         .count = data.size(), .dtype = dtype_of<T>(), .op = op, .site = site});
+    run({.kind = Collective::kAllReduce,
+         .in = data.data(),
+         .out = data.data(),
+         .count = data.size(),
+         .dtype = dtype_of<T>(),
+         .op = op,
+         .site = site});
   }
   // in: [size * out.size()]; out: this rank's reduced part. They may overlap only if out is part
   // `rank` of in. Every rank sends (n-1)/n of the bytes.
@@ -82,16 +87,25 @@ class Communicator {
   void reduce_scatter(std::span<const std::type_identity_t<T>> in, std::span<T> out,
                       ReduceOp op = ReduceOp::kSum, Site site = Site::current()) {
     check_sizes("reduce_scatter", in.size(), out.size());
-    run({.kind = Collective::kReduceScatter, .in = in.data(), .out = out.data(),
-         .count = out.size(), .dtype = dtype_of<T>(), .op = op, .site = site});
+    run({.kind = Collective::kReduceScatter,
+         .in = in.data(),
+         .out = out.data(),
+         .count = out.size(),
+         .dtype = dtype_of<T>(),
+         .op = op,
+         .site = site});
   }
   // out: [size * in.size()] in rank order. Overlap as above, mirrored.
   template <CollectiveElement T>
   void all_gather(std::span<const std::type_identity_t<T>> in, std::span<T> out,
                   Site site = Site::current()) {
     check_sizes("all_gather", out.size(), in.size());
-    run({.kind = Collective::kAllGather, .in = in.data(), .out = out.data(), .count = in.size(),
-         .dtype = dtype_of<T>(), .site = site});
+    run({.kind = Collective::kAllGather,
+         .in = in.data(),
+         .out = out.data(),
+         .count = in.size(),
+         .dtype = dtype_of<T>(),
+         .site = site});
   }
   // Part r of `in` goes to rank r, part s of `out` comes from rank s. No overlap. Every rank sends
   // (n-1)/n of the bytes, straight to their destination.
@@ -100,30 +114,49 @@ class Communicator {
                   Site site = Site::current()) {
     check_sizes("all_to_all", in.size(), out.size() / size());
     check_sizes("all_to_all", out.size(), out.size() / size());
-    run({.kind = Collective::kAllToAll, .in = in.data(), .out = out.data(),
-         .count = out.size() / size(), .dtype = dtype_of<T>(), .site = site});
+    run({.kind = Collective::kAllToAll,
+         .in = in.data(),
+         .out = out.data(),
+         .count = out.size() / size(),
+         .dtype = dtype_of<T>(),
+         .site = site});
   }
   // data of `root` to all ranks.
   template <CollectiveElement T>
   void broadcast(std::span<T> data, int root = 0, Site site = Site::current()) {
-    run({.kind = Collective::kBroadcast, .in = data.data(), .out = data.data(),
-         .count = data.size(), .dtype = dtype_of<T>(), .root = root, .site = site});
+    run({.kind = Collective::kBroadcast,
+         .in = data.data(),
+         .out = data.data(),
+         .count = data.size(),
+         .dtype = dtype_of<T>(),
+         .root = root,
+         .site = site});
   }
   // All ranks' `in`, one after another, to `out` of `root` ([size * in.size()]; elsewhere unused).
   template <CollectiveElement T>
   void gather(std::span<const std::type_identity_t<T>> in, std::span<T> out, int root = 0,
               Site site = Site::current()) {
     if (rank() == root) check_sizes("gather", out.size(), in.size());
-    run({.kind = Collective::kGather, .in = in.data(), .out = out.data(), .count = in.size(),
-         .dtype = dtype_of<T>(), .root = root, .site = site});
+    run({.kind = Collective::kGather,
+         .in = in.data(),
+         .out = out.data(),
+         .count = in.size(),
+         .dtype = dtype_of<T>(),
+         .root = root,
+         .site = site});
   }
   // Part r of `root`'s `in` ([size * out.size()]; elsewhere unused) to `out` of rank r.
   template <CollectiveElement T>
   void scatter(std::span<const std::type_identity_t<T>> in, std::span<T> out, int root = 0,
                Site site = Site::current()) {
     if (rank() == root) check_sizes("scatter", in.size(), out.size());
-    run({.kind = Collective::kScatter, .in = in.data(), .out = out.data(), .count = out.size(),
-         .dtype = dtype_of<T>(), .root = root, .site = site});
+    run({.kind = Collective::kScatter,
+         .in = in.data(),
+         .out = out.data(),
+         .count = out.size(),
+         .dtype = dtype_of<T>(),
+         .root = root,
+         .site = site});
   }
   void barrier(Site site = Site::current()) { run({.site = site}); }
 
@@ -137,9 +170,15 @@ class Communicator {
   std::shared_ptr<Work> start_group(std::vector<CollectiveCall> calls);
 
   std::shared_ptr<Work> all_reduce_async(void* data, size_t count, DType dtype,
-                                         ReduceOp op = ReduceOp::kSum, Site site = Site::current()) {
-    return start({.kind = Collective::kAllReduce, .in = data, .out = data, .count = count,
-                  .dtype = dtype, .op = op, .site = site});
+                                         ReduceOp op = ReduceOp::kSum,
+                                         Site site = Site::current()) {
+    return start({.kind = Collective::kAllReduce,
+                  .in = data,
+                  .out = data,
+                  .count = count,
+                  .dtype = dtype,
+                  .op = op,
+                  .site = site});
   }
 
   // Blocking. send may return only when the receiver has taken the bytes, so two ranks that both
@@ -163,6 +202,12 @@ class Communicator {
   // itself counted as lost.
   virtual Survivors shrink() = 0;
 
+  // Collective. Takes in the processes that wait in join_communicator(): a new group of these
+  // ranks, numbered as they are, and after them the newcomers; null if none came within `patience`
+  // (which is also what the call costs). This communicator stays as it is. Throws Timeout if a
+  // newcomer was admitted and then did not come, Unavailable where the backend cannot (mpi, nccl).
+  virtual std::unique_ptr<Communicator> admit(std::chrono::milliseconds patience) = 0;
+
   // Ends the group at once: pending and later calls of all other ranks throw PeerFailure naming
   // this rank and the reason. Callable from any thread, also while a call is under way. The mpi
   // backend ends the whole MPI job.
@@ -182,5 +227,10 @@ class Communicator {
 // `launch.job_id` must be unique per launch; several communicators made one after another from the
 // same launch do not disturb each other.
 std::unique_ptr<Communicator> make_communicator(const CommunicatorOptions& options);
+
+// A process that was started again waits here, on the host of rank 0 and as the same user, until
+// the group of options.launch.job_id admits it; which rank it becomes, the group says. Native
+// backend. Throws Timeout if nobody admits it within options.timeout.
+std::unique_ptr<Communicator> join_communicator(const CommunicatorOptions& options);
 
 }  // namespace deepseek_train::collectives
