@@ -11,9 +11,6 @@ namespace {
 
 // Up to here every rank reduces everything by itself: one step instead of two.
 constexpr size_t kSmallBytes = 8 << 10;
-// From here on private memory is read from its owner, where that is permitted: fewer copies, but
-// the kernel looks every page up.
-constexpr size_t kReadBytes = size_t{32} << 20;
 // Read and reduced at a time, while hot in cache.
 constexpr size_t kPieceBytes = 256 << 10;
 
@@ -29,7 +26,7 @@ size_t bytes_of(const CollectiveCall& call) { return call.count * size_bytes(cal
 void ShmTransport::all_reduce(const CollectiveCall& call) {
   const size_t bytes = bytes_of(call);
   const ArenaLocation location = arenas_.find(call.out, bytes);
-  const bool will_read = peers_.is_permitted() && bytes >= kReadBytes;
+  const bool will_read = peers_.is_permitted() && bytes >= options_.min_read_bytes;
   const bool is_small = bytes <= kSmallBytes;
   const size_t chunk_bytes = is_small ? kSmallBytes : chunk_bytes_for(bytes);
   const auto stage = [&] {

@@ -147,7 +147,7 @@ void ShmGroup::sleep_until(Counter& counter, uint32_t wanted, int peer) {
     doze(counter, wanted);
     const auto now = Clock::now();
     if (has_reached(counter, wanted)) return;
-    watch_.look(now);
+    watch_.look(now, peer);
     check_peers(counter, wanted, peer);
     if (now >= deadline) throw_timeout(counter, wanted, peer);
   }

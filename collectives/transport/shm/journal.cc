@@ -88,8 +88,10 @@ class JournaledSlice {
   }
 
   void copy_out(size_t block) {
-    for (std::byte* buffer : slice_.buffers)
+    for (std::byte* buffer : slice_.buffers) {
       std::memcpy(buffer + block * block_bytes(), journal_.blocks[block % 2], bytes_of(block));
+      if (probe_) probe_(progress_.marked(block));
+    }
     mark(progress_.done(block + 1));
     // The block after the next overwrites these sums; its stores must not be seen before the mark.
     std::atomic_thread_fence(std::memory_order_release);

@@ -17,7 +17,8 @@ struct SliceReduction {
   size_t count;                         // elements
 };
 
-// Told before every change of a journal, with its coming progress: where a fault test kills.
+// Called before every mark and after every copy, with the journal's progress: where fault tests
+// kill.
 using JournalProbe = void (*)(uint64_t progress);
 
 // Sums every block of the slice into the journal, marks it there, copies it to all buffers, and

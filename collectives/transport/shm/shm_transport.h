@@ -24,6 +24,8 @@ struct ShmTransportOptions {
   bool recoverable = false;
   // Reads private memory of other processes directly where the kernel permits it to all ranks.
   bool may_read_peers = true;
+  // From this size on: fewer copies, but the kernel looks every page up.
+  size_t min_read_bytes = size_t{32} << 20;
   // For fault tests.
   JournalProbe probe = nullptr;
 };
