@@ -15,7 +15,7 @@ using testing::same_bits;
 
 struct Way {
   const char* name;
-  bool may_read_peers;
+  PrivateWay way;
   bool is_recoverable;
 };
 
@@ -26,7 +26,7 @@ ShmTransportOptions options_for(const Way& way, const Communicator& communicator
   options.rank = communicator.rank();
   options.size = communicator.size();
   options.recoverable = way.is_recoverable;
-  options.may_read_peers = way.may_read_peers;
+  options.private_way = way.way;
   options.min_read_bytes = 64 << 10;
   return options;
 }
@@ -98,10 +98,11 @@ TEST_P(ShmPrivateTest, ProcessesGetTheSameBitsAsThreads) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ways, ShmPrivateTest,
-                         ::testing::Values(Way{"Staged", false, false},
-                                           Way{"StagedRecoverable", false, true},
-                                           Way{"ReadFromPeers", true, false},
-                                           Way{"ReadFromPeersRecoverable", true, true}),
+                         ::testing::Values(Way{"Staged", PrivateWay::kStaged, false},
+                                           Way{"StagedRecoverable", PrivateWay::kStaged, true},
+                                           Way{"ReadFromPeers", PrivateWay::kRead, false},
+                                           Way{"ReadFromPeersRecoverable", PrivateWay::kRead, true},
+                                           Way{"Tuned", PrivateWay::kFastest, false}),
                          [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace

@@ -178,6 +178,21 @@ void ShmGroup::check_peers(const Counter& counter, uint32_t wanted, int peer) {
   }
 }
 
+void ShmGroup::look_around() {
+  suspect_ = (suspect_ + 1) % size_;
+  watch_.look(Clock::now(), suspect_);
+  for (int other = 0; other < size_; ++other) {
+    if (watch_.is_dead(other) &&
+        layout_.rank(other).presence.load(std::memory_order_acquire) != Presence::kClosed)
+      throw_lost(other, "has died");
+  }
+}
+
+void ShmGroup::throw_left_behind() const {
+  throw Unavailable(
+      concat("the others have gone on without ", name_rank(rank_), "; make a new communicator"));
+}
+
 void ShmGroup::throw_lost(int rank, std::string_view what) const {
   throw_if_failed();
   throw Unavailable(concat(name_rank(rank), " ", what, " while ", name_rank(rank_),

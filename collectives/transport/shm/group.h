@@ -68,6 +68,13 @@ class ShmGroup {
   // Throws Unavailable with a report, or PeerFailure if another rank was first.
   [[noreturn]] void throw_lost(int rank, std::string_view what) const;
 
+  // For long work between waits. Throws Unavailable once a rank has died.
+  void look_around();
+  // Throws Unavailable if the shrink has gone on to another round: without this rank.
+  void check_round(uint32_t round) const {
+    if (layout_.header().sealed_round.load(std::memory_order_acquire) != round) throw_left_behind();
+  }
+
   // "rank 1 (pid 7, host a)".
   std::string name_rank(int rank) const;
   // What every other rank is doing, one after another.
@@ -80,6 +87,7 @@ class ShmGroup {
   void check_peers(const Counter& counter, uint32_t wanted, int peer);
   [[noreturn]] void throw_timeout(const Counter& counter, uint32_t wanted, int peer) const;
   [[noreturn]] void throw_failure() const;
+  [[noreturn]] void throw_left_behind() const;
   bool is_step(const Counter& counter, int peer) const {
     return &counter == &layout_.rank(peer).step;
   }
@@ -96,6 +104,7 @@ class ShmGroup {
   SegmentLayout layout_;
   PeerWatch watch_;
   uint32_t step_ = 0;
+  int suspect_ = 0;  // of the next look_around()
 };
 
 }  // namespace deepseek_train::collectives

@@ -83,6 +83,7 @@ struct alignas(64) RankBlock {
   // Of the current and the previous call: a rank may be one call ahead of one that still compares.
   SharedSignature calls[2];
   SharedSignature message;
+  std::atomic<uint64_t> way_times[2];  // see way_tuner.h
   Departure departure;
 };
 

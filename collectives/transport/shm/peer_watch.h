@@ -22,9 +22,9 @@ class PeerWatch {
   // One process a rank.
   explicit PeerWatch(std::vector<ProcessId> processes);
 
-  // Costs one poll() and, for the suspect, one read of /proc, which tells of its death before it has
-  // ended; every 100 ms one read per peer. Cheap to call too often: within a millisecond of the last
-  // look it does nothing.
+  // Costs one poll() and, for the suspect, one read of /proc, which tells of its death before it
+  // has ended; every 100 ms one read per peer. Cheap to call too often: within a millisecond of the
+  // last look it does nothing.
   void look(Clock::time_point now, int suspect);
 
   // As of the last look.

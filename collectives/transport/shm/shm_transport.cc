@@ -30,13 +30,22 @@ uint64_t digest_of(const CallSignature& call) {
 
 }  // namespace
 
-ShmTransport::ShmTransport(const ShmTransportOptions& options, std::span<const ProcessId> expected)
+ShmTransport::ShmTransport(const ShmTransportOptions& options)
     : options_(options),
-      group_(options.group, options.rank, options.size, options.timeout, expected),
+      group_(options.group, options.rank, options.size, options.timeout),
       sources_(options.size),
       buffers_(options.size) {
-  if (options.may_read_peers && size() > 1) guarded([&] { peers_.probe(group_); });
+  if (options.private_way != PrivateWay::kStaged && size() > 1)
+    guarded([&] { peers_.probe(group_); });
 }
+
+ShmTransport::ShmTransport(const ShmTransportOptions& options, std::span<const ProcessId> members,
+                           const ShmTransport& whole)
+    : options_(options),
+      group_(options.group, options.rank, options.size, options.timeout, members),
+      peers_(whole.peers_),
+      sources_(options.size),
+      buffers_(options.size) {}
 
 template <typename Body>
 void ShmTransport::guarded(const Body& body) {
@@ -194,7 +203,9 @@ std::unique_ptr<Transport> ShmTransport::make_subgroup(const std::string& group,
   options.group = group;
   options.rank = static_cast<int>(place - members.begin());
   options.size = static_cast<int>(members.size());
-  return std::make_unique<ShmTransport>(options);
+  std::vector<ProcessId> processes;
+  for (const int r : members) processes.push_back(group_.layout().rank(r).process);
+  return std::unique_ptr<Transport>(new ShmTransport(options, processes, *this));
 }
 
 void ShmTransport::send(std::span<const std::byte> bytes, int to) {
