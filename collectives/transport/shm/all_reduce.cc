@@ -93,11 +93,8 @@ void ShmTransport::reduce_slice_in_arena(const CollectiveCall& call, const Arena
                                          uint64_t sequence, int owner, uint32_t round) {
   const size_t element_bytes = size_bytes(call.dtype);
   const Slice slice = slice_of(call.count, element_bytes, owner, size());
-  const uint64_t mine = group_.digest_of(rank(), sequence);
   for (int r = 0; r < size(); ++r) {
-    const uint64_t offset = group_.digest_of(r, sequence) == mine
-                                ? location.offset
-                                : group_.call_of(r, sequence).arena_offset;
+    const uint64_t offset = are_alike_ ? location.offset : group_.call_of(r, sequence).arena_offset;
     buffers_[r] = location.part(r).data() + offset + slice.begin * element_bytes;
   }
   reduce_through_journal(group_.layout().journal(owner), sequence,

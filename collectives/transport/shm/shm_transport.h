@@ -38,7 +38,7 @@ struct ShmTransportOptions {
 // everybody's; large ones are read from their owner directly where that is faster. Arena buffers
 // are reduced where they lie. Either way a reduction of an element is one tree_reduce over the
 // ranks' values.
-class ShmTransport : public Transport {
+class ShmTransport final : public Transport {
  public:
   explicit ShmTransport(const ShmTransportOptions& options);
 
@@ -97,7 +97,7 @@ class ShmTransport : public Transport {
   // Shows this rank's call to the others and takes the step that opens it.
   void open_call(const CollectiveCall& call, const ArenaLocation& location);
   // Waits for everybody's opening step and throws InvalidArgument if a rank opened another call.
-  // True if all calls are alike to the place of their data.
+  // True if all are seen to be alike even in the place of their data; else ask call_of().
   bool await_same_call();
   bool are_all_in_my_arena() const;
   bool is_any_in_an_arena() const;
@@ -135,7 +135,8 @@ class ShmTransport : public Transport {
   ArenaRegistry arenas_;
   uint64_t sequence_ = 0;
   uint64_t num_completed_ = 0;
-  uint64_t digest_ = 0;
+  uint32_t digest_ = 0;
+  bool are_alike_ = false;  // what await_same_call() last gave
   uint32_t open_step_ = 0;
   uint64_t next_chunk_ = 0;
   uint32_t last_arena_ = 0;
