@@ -86,6 +86,15 @@ template <typename Element, typename Op>
   for (size_t i = 0; i < count; ++i) sum[i] = Op::combine(Element::load(a[i]), Element::load(b[i]));
 }
 
+// The sum may be one of the sources; then it is the same element that is read and written.
+template <typename Element, typename Op>
+[[gnu::always_inline]] inline void combine_in_place(Stored<Element>* sum, const Stored<Element>* a,
+                                                    const Stored<Element>* b, size_t count) {
+#pragma GCC ivdep
+  for (size_t i = 0; i < count; ++i)
+    sum[i] = Element::store(Op::combine(Element::load(a[i]), Element::load(b[i])));
+}
+
 template <typename Element>
 [[gnu::always_inline]] inline void load_source(Accumulator<Element>* __restrict sum,
                                                const Stored<Element>* source, size_t count) {
@@ -120,6 +129,13 @@ template <typename Element, typename Op>
     return reinterpret_cast<const Stored<Element>*>(arguments.sources[k]) + offset;
   };
   const size_t num_sources = arguments.sources.size();
+  if constexpr (std::is_same_v<T, Stored<Element>>) {
+    // The commonest tree needs no block of its own.
+    if (num_sources == 2 && arguments.destinations.size() == 1 && arguments.divisor == 1) {
+      auto* sum = reinterpret_cast<T*>(arguments.destinations[0]) + offset;
+      return combine_in_place<Element, Op>(sum, source(0), source(1), count);
+    }
+  }
   size_t height = 0;
   for (size_t pair = 0; pair < num_sources / 2; ++pair) {
     combine_sources<Element, Op>(stack[height++], source(2 * pair), source(2 * pair + 1), count);

@@ -11,16 +11,10 @@ namespace {
 
 // Up to here every rank reduces everything by itself: one step instead of two.
 constexpr size_t kSmallBytes = 8 << 10;
-// From here on private memory is read from its owner, where that is permitted: fewer copies, but
-// the kernel looks every page up.
-constexpr size_t kReadBytes = size_t{32} << 20;
 // Read and reduced at a time, while hot in cache.
 constexpr size_t kPieceBytes = 256 << 10;
 
-// The smaller a chunk, the nearer to the core it stays; the larger, the fewer steps.
-size_t chunk_bytes_for(size_t bytes) {
-  return std::clamp<size_t>(bytes / 4, 16 << 10, kSlotBytes) / 4096 * 4096;
-}
+using Clock = std::chrono::steady_clock;
 
 size_t bytes_of(const CollectiveCall& call) { return call.count * size_bytes(call.dtype); }
 
@@ -29,40 +23,43 @@ size_t bytes_of(const CollectiveCall& call) { return call.count * size_bytes(cal
 void ShmTransport::all_reduce(const CollectiveCall& call) {
   const size_t bytes = bytes_of(call);
   const ArenaLocation location = arenas_.find(call.out, bytes);
-  const bool will_read = peers_.is_permitted() && bytes >= kReadBytes;
-  const bool is_small = bytes <= kSmallBytes;
-  const size_t chunk_bytes = is_small ? kSmallBytes : chunk_bytes_for(bytes);
+  const bool will_read = this->will_read(bytes);
+  const auto start = is_tuned(bytes) ? Clock::now() : Clock::time_point();
   const auto stage = [&] {
-    if (will_read) {
-      const auto address = reinterpret_cast<uint64_t>(call.out);
-      copy_bytes(slot(rank(), 0), &address, sizeof(address));
-    } else {
-      stage_chunk(call, 0, chunk_bytes);
-    }
+    keep_input(call);
+    if (!will_read) return stage_chunk(call, 0);
+    const auto address = reinterpret_cast<uint64_t>(call.out);
+    copy_bytes(slot(rank(), 0), &address, sizeof(address));
   };
   // Private data goes with the opening step; whether all ranks are in one arena is only known after
   // it.
-  if (!location.arena) {
-    keep_input(call);
-    stage();
-  }
+  if (!location.arena) stage();
   open_call(call, location);
   const bool are_alike = await_same_call();
   if (location.arena && (are_alike || are_all_in_my_arena()))
     return all_reduce_in_arena(call, location);
   if (!are_alike && is_any_in_an_arena()) {
-    if (location.arena) {
-      keep_input(call);
-      stage();
-    }
+    if (location.arena) stage();
     open_step_ = group_.advance();
   }
+  if (is_tuned(bytes)) tuner_.decide(group_);
   if (will_read)
     all_reduce_by_reading(call);
   else
-    all_reduce_staged(call, chunk_bytes, is_small);
+    all_reduce_staged(call);
+  if (is_tuned(bytes)) tuner_.note(group_, bytes, Clock::now() - start);
   if (options_.recoverable) group_.wait_for_all(group_.advance());  // all have the whole result
   is_input_kept_ = false;
+}
+
+bool ShmTransport::is_tuned(size_t bytes) const {
+  return peers_.is_permitted() && bytes >= options_.min_read_bytes &&
+         options_.private_way == PrivateWay::kFastest;
+}
+
+bool ShmTransport::will_read(size_t bytes) const {
+  if (!peers_.is_permitted() || bytes < options_.min_read_bytes) return false;
+  return options_.private_way == PrivateWay::kRead || tuner_.will_read();
 }
 
 void ShmTransport::keep_input(const CollectiveCall& call) {
@@ -96,24 +93,21 @@ void ShmTransport::reduce_slice_in_arena(const CollectiveCall& call, const Arena
                                          uint64_t sequence, int owner, uint32_t round) {
   const size_t element_bytes = size_bytes(call.dtype);
   const Slice slice = slice_of(call.count, element_bytes, owner, size());
-  const uint64_t mine = group_.digest_of(rank(), sequence);
   for (int r = 0; r < size(); ++r) {
-    const uint64_t offset = group_.digest_of(r, sequence) == mine
-                                ? location.offset
-                                : group_.call_of(r, sequence).arena_offset;
+    const uint64_t offset = are_alike_ ? location.offset : group_.call_of(r, sequence).arena_offset;
     buffers_[r] = location.part(r).data() + offset + slice.begin * element_bytes;
   }
   reduce_through_journal(group_.layout().journal(owner), sequence,
-                         {call.dtype, call.op, buffers_, slice.size()},
-                         group_.layout().header().sealed_round, round, options_.probe);
+                         {call.dtype, call.op, buffers_, slice.size()}, group_, round,
+                         options_.probe);
 }
 
 // The rank's own slice stays where it is; a small chunk goes whole, since every rank reduces it
 // all.
-void ShmTransport::stage_chunk(const CollectiveCall& call, size_t j, size_t chunk_bytes) {
+void ShmTransport::stage_chunk(const CollectiveCall& call, size_t j) {
   const size_t element_bytes = size_bytes(call.dtype);
-  const size_t begin = j * chunk_bytes;
-  const size_t count = std::min(chunk_bytes, bytes_of(call) - begin) / element_bytes;
+  const size_t begin = j * kSlotBytes;
+  const size_t count = std::min(kSlotBytes, bytes_of(call) - begin) / element_bytes;
   const auto* data = static_cast<const std::byte*>(call.in) + begin;
   std::byte* to = slot(rank(), j);
   if (bytes_of(call) <= kSmallBytes) return copy_bytes(to, data, count * element_bytes);
@@ -123,15 +117,15 @@ void ShmTransport::stage_chunk(const CollectiveCall& call, size_t j, size_t chun
              (count - mine.end) * element_bytes);
 }
 
-void ShmTransport::all_reduce_staged(const CollectiveCall& call, size_t chunk_bytes,
-                                     bool is_small) {
+void ShmTransport::all_reduce_staged(const CollectiveCall& call) {
+  const bool is_small = bytes_of(call) <= kSmallBytes;
   const size_t element_bytes = size_bytes(call.dtype);
-  const size_t chunk = chunk_bytes / element_bytes;
+  const size_t chunk = kSlotBytes / element_bytes;
   auto* data = static_cast<std::byte*>(call.out);
   const auto count_of = [&](size_t j) { return std::min(chunk, call.count - j * chunk); };
-  const auto fill = [&](size_t j) { stage_chunk(call, j, chunk_bytes); };
+  const auto fill = [&](size_t j) { stage_chunk(call, j); };
   drain_chunks(num_chunks_of(call.count, chunk), fill, [&](size_t j) {
-    std::byte* const here = data + j * chunk_bytes;
+    std::byte* const here = data + j * kSlotBytes;
     // Each reduces its slice, also into its own slot, where nobody else reads that slice's input.
     const Slice mine =
         is_small ? Slice{0, count_of(j)} : slice_of(count_of(j), element_bytes, rank(), size());

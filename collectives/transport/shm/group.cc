@@ -30,7 +30,7 @@ void relax_cpu() {
 
 bool has_reached(const Counter& counter, uint32_t wanted) {
   // The difference is signed so that counters may wrap. seq_cst pairs with increment(): see doze().
-  return static_cast<int32_t>(counter.value.load(std::memory_order_seq_cst) - wanted) >= 0;
+  return static_cast<int32_t>(counter.value() - wanted) >= 0;
 }
 
 int64_t nanoseconds_now() {
@@ -83,15 +83,15 @@ ShmGroup::~ShmGroup() { close(); }
 
 void ShmGroup::close() {
   mine().presence.store(Presence::kClosed, std::memory_order_release);
-  futex_wake_all(mine().step.value);
+  futex_wake_all(mine().step.word);
 }
 
-uint32_t ShmGroup::open_call(const CallSignature& call, uint64_t digest) {
+uint32_t ShmGroup::open_call(const CallSignature& call, uint32_t digest) {
   RankBlock& block = mine();
   block.calls[call.sequence % 2].store(call);
   block.sequence.store(call.sequence, std::memory_order_relaxed);
   block.doing.store(Doing::kInCall, std::memory_order_relaxed);
-  block.step.digests[call.sequence % 2].store(digest, std::memory_order_relaxed);
+  digest_ = digest;
   return advance();
 }
 
@@ -102,13 +102,15 @@ void ShmGroup::open_message(const CallSignature& message) {
 
 void ShmGroup::leave_call() { mine().doing.store(Doing::kBetweenCalls, std::memory_order_relaxed); }
 
-void ShmGroup::increment(Counter& counter) {
-  counter.value.fetch_add(1, std::memory_order_seq_cst);
-  if (counter.num_sleepers.load(std::memory_order_seq_cst) != 0) futex_wake_all(counter.value);
+void ShmGroup::increment(Counter& counter, uint32_t digest) {
+  // Its owner alone writes it.
+  const uint32_t next = static_cast<uint32_t>(counter.word.load(std::memory_order_relaxed)) + 1;
+  counter.word.exchange(uint64_t{digest} << 32 | next, std::memory_order_seq_cst);
+  if (counter.num_sleepers.load(std::memory_order_seq_cst) != 0) futex_wake_all(counter.word);
 }
 
 uint32_t ShmGroup::advance() {
-  increment(mine().step);
+  increment(mine().step, digest_);
   return ++step_;
 }
 
@@ -147,7 +149,7 @@ void ShmGroup::sleep_until(Counter& counter, uint32_t wanted, int peer) {
     doze(counter, wanted);
     const auto now = Clock::now();
     if (has_reached(counter, wanted)) return;
-    watch_.look(now);
+    watch_.look(now, peer);
     check_peers(counter, wanted, peer);
     if (now >= deadline) throw_timeout(counter, wanted, peer);
   }
@@ -158,9 +160,9 @@ void ShmGroup::sleep_until(Counter& counter, uint32_t wanted, int peer) {
 // two sees the other.
 void ShmGroup::doze(Counter& counter, uint32_t wanted) const {
   counter.num_sleepers.fetch_add(1, std::memory_order_seq_cst);
-  const uint32_t value = counter.value.load(std::memory_order_seq_cst);
+  const uint32_t value = counter.value();
   if (static_cast<int32_t>(value - wanted) < 0)
-    futex_wait(counter.value, value, std::min(kDozeTime, Clock::duration(timeout_)));
+    futex_wait(counter.word, value, std::min(kDozeTime, Clock::duration(timeout_)));
   counter.num_sleepers.fetch_sub(1, std::memory_order_seq_cst);
 }
 
@@ -176,6 +178,21 @@ void ShmGroup::check_peers(const Counter& counter, uint32_t wanted, int peer) {
     if (has_closed) throw_lost(other, "has closed its communicator");
     if (watch_.is_stopped(other)) throw_lost(other, "has been stopped (SIGSTOP) for half a second");
   }
+}
+
+void ShmGroup::look_around() {
+  suspect_ = (suspect_ + 1) % size_;
+  watch_.look(Clock::now(), suspect_);
+  for (int other = 0; other < size_; ++other) {
+    if (watch_.is_dead(other) &&
+        layout_.rank(other).presence.load(std::memory_order_acquire) != Presence::kClosed)
+      throw_lost(other, "has died");
+  }
+}
+
+void ShmGroup::throw_left_behind() const {
+  throw Unavailable(
+      concat("the others have gone on without ", name_rank(rank_), "; make a new communicator"));
 }
 
 void ShmGroup::throw_lost(int rank, std::string_view what) const {
@@ -208,10 +225,10 @@ void ShmGroup::fail(std::string_view reason) noexcept {
   header.abort_reason[length] = '\0';
   header.abort_state.store(AbortState::kSet, std::memory_order_seq_cst);
   for (int a = 0; a < size_; ++a) {
-    futex_wake_all(layout_.rank(a).step.value);
+    futex_wake_all(layout_.rank(a).step.word);
     for (int b = 0; b < size_; ++b) {
-      futex_wake_all(layout_.sent(a, b).value);
-      futex_wake_all(layout_.taken(a, b).value);
+      futex_wake_all(layout_.sent(a, b).word);
+      futex_wake_all(layout_.taken(a, b).word);
     }
   }
 }

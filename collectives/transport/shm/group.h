@@ -36,13 +36,12 @@ class ShmGroup {
 
   // Shows the call to the others, with a digest of what all must agree on, and takes the step that
   // opens it. Returns that step's number.
-  uint32_t open_call(const CallSignature& call, uint64_t digest);
+  uint32_t open_call(const CallSignature& call, uint32_t digest);
   void open_message(const CallSignature& message);
   // For reports: this rank is back in its caller's hands.
   void leave_call();
-  uint64_t digest_of(int rank, uint64_t sequence) const {
-    return layout_.rank(rank).step.digests[sequence % 2].load(std::memory_order_relaxed);
-  }
+  // Of the call the rank is in, which may be one later than ours.
+  uint32_t digest_of(int rank) const { return layout_.rank(rank).step.digest(); }
   CallSignature call_of(int rank, uint64_t sequence) const {
     return layout_.rank(rank).calls[sequence % 2].load();
   }
@@ -55,7 +54,7 @@ class ShmGroup {
   // Blocks until `counter`, which `peer` moves, has reached `wanted`.
   void wait_for(Counter& counter, uint32_t wanted, int peer);
   // Adds one to a counter of this rank's and wakes its sleepers.
-  static void increment(Counter& counter);
+  static void increment(Counter& counter, uint32_t digest = 0);
   bool has_taken(int rank, uint32_t step) const;
 
   // Ends the group for everybody; the first reason stays. Any thread.
@@ -67,6 +66,13 @@ class ShmGroup {
 
   // Throws Unavailable with a report, or PeerFailure if another rank was first.
   [[noreturn]] void throw_lost(int rank, std::string_view what) const;
+
+  // For long work between waits. Throws Unavailable once a rank has died.
+  void look_around();
+  // Throws Unavailable if the shrink has gone on to another round: without this rank.
+  void check_round(uint32_t round) const {
+    if (layout_.header().sealed_round.load(std::memory_order_acquire) != round) throw_left_behind();
+  }
 
   // "rank 1 (pid 7, host a)".
   std::string name_rank(int rank) const;
@@ -80,6 +86,7 @@ class ShmGroup {
   void check_peers(const Counter& counter, uint32_t wanted, int peer);
   [[noreturn]] void throw_timeout(const Counter& counter, uint32_t wanted, int peer) const;
   [[noreturn]] void throw_failure() const;
+  [[noreturn]] void throw_left_behind() const;
   bool is_step(const Counter& counter, int peer) const {
     return &counter == &layout_.rank(peer).step;
   }
@@ -96,6 +103,8 @@ class ShmGroup {
   SegmentLayout layout_;
   PeerWatch watch_;
   uint32_t step_ = 0;
+  uint32_t digest_ = 0;
+  int suspect_ = 0;  // of the next look_around()
 };
 
 }  // namespace deepseek_train::collectives

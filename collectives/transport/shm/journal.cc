@@ -9,6 +9,9 @@
 namespace deepseek_train::collectives {
 namespace {
 
+// Some tens of microseconds.
+constexpr size_t kBlocksPerLook = 32;
+
 // The call's number (modulo 2^32) above twice the number of blocks done, plus one while the journal
 // holds the next.
 class Progress {
@@ -24,16 +27,6 @@ class Progress {
  private:
   uint64_t call_;
 };
-
-// Lines that will be written are fetched as owned at once: otherwise each is moved between cores to
-// be read, and then again to be written. All of a block are asked for before the first is needed.
-void own_lines(std::byte* begin, size_t bytes) {
-#if defined(__x86_64__)
-  for (size_t at = 0; at < bytes; at += 64) asm volatile("prefetchw %0" : : "m"(begin[at]));
-#else
-  for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(begin + at, 1);
-#endif
-}
 
 class JournaledSlice {
  public:
@@ -64,9 +57,7 @@ class JournaledSlice {
       values = many.data();
     }
     for (size_t r = 0; r < num_ranks; ++r) {
-      std::byte* begin = slice_.buffers[r] + block * block_bytes();
-      own_lines(begin, bytes_of(block));
-      values[r] = begin;
+      values[r] = slice_.buffers[r] + block * block_bytes();
     }
     tree_reduce(slice_.dtype, slice_.op, {values, num_ranks}, sums, count_of(block));
     mark(progress_.marked(block));
@@ -88,8 +79,10 @@ class JournaledSlice {
   }
 
   void copy_out(size_t block) {
-    for (std::byte* buffer : slice_.buffers)
+    for (std::byte* buffer : slice_.buffers) {
       std::memcpy(buffer + block * block_bytes(), journal_.blocks[block % 2], bytes_of(block));
+      if (probe_) probe_(progress_.marked(block));
+    }
     mark(progress_.done(block + 1));
     // The block after the next overwrites these sums; its stores must not be seen before the mark.
     std::atomic_thread_fence(std::memory_order_release);
@@ -106,12 +99,12 @@ class JournaledSlice {
 }  // namespace
 
 void reduce_through_journal(Journal& journal, uint64_t sequence, const SliceReduction& slice,
-                            const std::atomic<uint32_t>& sealed_round, uint32_t round,
-                            JournalProbe probe) {
+                            ShmGroup& group, uint32_t round, JournalProbe probe) {
   JournaledSlice journaled(journal, sequence, slice, probe);
+  group.check_round(round);
   for (size_t block = journaled.resume(); block < journaled.num_blocks(); ++block) {
-    DST_CHECK_AS(Unavailable, sealed_round.load(std::memory_order_acquire) == round,
-                 "the other ranks have gone on without this one; make a new communicator");
+    group.check_round(round);
+    if (round == 0 && block % kBlocksPerLook == kBlocksPerLook - 1) group.look_around();
     journaled.run_block(block);
   }
 }

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <span>
 
-#include "collectives/transport/shm/layout.h"
+#include "collectives/transport/shm/group.h"
 
 namespace deepseek_train::collectives {
 
@@ -17,7 +17,8 @@ struct SliceReduction {
   size_t count;                         // elements
 };
 
-// Told before every change of a journal, with its coming progress: where a fault test kills.
+// Called before every mark and after every copy, with the journal's progress: where fault tests
+// kill.
 using JournalProbe = void (*)(uint64_t progress);
 
 // Sums every block of the slice into the journal, marks it there, copies it to all buffers, and
@@ -25,10 +26,9 @@ using JournalProbe = void (*)(uint64_t progress);
 // again with the same slice and sequence goes on where the last one stopped: it copies a marked
 // block anew (a copy may have been cut off) and computes the rest from inputs that are still whole.
 //
-// One caller at a time. Throws Unavailable as soon as `sealed_round` is not `round`: the group has
-// gone on without this rank.
+// One caller at a time. `group` is asked before every block whether to go on; `round` is that of
+// the shrink that finishes the slice, 0 in the call itself.
 void reduce_through_journal(Journal& journal, uint64_t sequence, const SliceReduction& slice,
-                            const std::atomic<uint32_t>& sealed_round, uint32_t round,
-                            JournalProbe probe);
+                            ShmGroup& group, uint32_t round, JournalProbe probe);
 
 }  // namespace deepseek_train::collectives

@@ -29,11 +29,17 @@ inline constexpr size_t kNumSlots = 4;
 
 // A number that only grows (modulo 2^32), with those who sleep until it does.
 struct alignas(64) Counter {
-  std::atomic<uint32_t> value;
-  std::atomic<uint32_t> num_sleepers;
-  // Of a rank's step: digests of its current and its previous call. They share the line that the
-  // others watch, so that comparing calls moves no other line between cores.
-  std::atomic<uint64_t> digests[2];
+  // The number below, above it what its owner has to say with it: of a rank's step a digest of the
+  // call it is in. One word, so that a waiter who takes the line away between two stores cannot
+  // double the time of a step.
+  std::atomic<uint64_t> word;
+  // On a line of its own: the owner reads it after every step, just when a waiter takes the first.
+  alignas(64) std::atomic<uint32_t> num_sleepers;
+
+  uint32_t value() const { return static_cast<uint32_t>(word.load(std::memory_order_seq_cst)); }
+  uint32_t digest() const {
+    return static_cast<uint32_t>(word.load(std::memory_order_relaxed) >> 32);
+  }
 };
 
 enum class AbortState : uint32_t { kNone, kWriting, kSet };
@@ -83,6 +89,7 @@ struct alignas(64) RankBlock {
   // Of the current and the previous call: a rank may be one call ahead of one that still compares.
   SharedSignature calls[2];
   SharedSignature message;
+  std::atomic<uint64_t> way_times[2];  // see way_tuner.h
   Departure departure;
 };
 

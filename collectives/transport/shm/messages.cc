@@ -19,7 +19,7 @@ void send_pieces(ShmGroup& group, std::span<const std::byte> bytes, int to) {
     copy_bytes(mailbox.data, bytes.data() + offset, piece);
     offset += piece;
     ShmGroup::increment(sent);
-    group.wait_for(taken, sent.value.load(), to);
+    group.wait_for(taken, sent.value(), to);
   } while (offset < bytes.size());
 }
 
@@ -30,7 +30,7 @@ void recv_pieces(ShmGroup& group, std::span<std::byte> bytes, int from) {
   Counter& taken = group.layout().taken(from, group.rank());
   size_t offset = 0;
   do {
-    group.wait_for(sent, taken.value.load() + 1, from);
+    group.wait_for(sent, taken.value() + 1, from);
     DST_CHECK(mailbox.message_bytes == bytes.size(), "recv of ", bytes.size(), " bytes from rank ",
               from, ", which sends ", mailbox.message_bytes, "; both must name the same size; ",
               group.report());

@@ -33,10 +33,12 @@ PeerWatch::PeerWatch(std::vector<ProcessId> processes) {
   }
 }
 
-void PeerWatch::look(Clock::time_point now) {
+void PeerWatch::look(Clock::time_point now, int suspect) {
   if (now < next_look_) return;
   next_look_ = now + kDeathInterval;
   look_for_deaths();
+  Peer& peer = peers_[suspect];
+  if (peer.is_watched && !peer.is_dead) peer.is_dead = is_being_killed(peer.process);
   if (now < next_stop_look_) return;
   next_stop_look_ = now + kStopInterval;
   look_for_stops();

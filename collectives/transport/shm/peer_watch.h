@@ -22,9 +22,10 @@ class PeerWatch {
   // One process a rank.
   explicit PeerWatch(std::vector<ProcessId> processes);
 
-  // Costs one poll(), and every 100 ms one read of /proc per peer. Cheap to call too often: within
-  // a millisecond of the last look it does nothing.
-  void look(Clock::time_point now);
+  // Costs one poll() and, for the suspect, one read of /proc, which tells of its death before it
+  // has ended; every 100 ms one read per peer. Cheap to call too often: within a millisecond of the
+  // last look it does nothing.
+  void look(Clock::time_point now, int suspect);
 
   // As of the last look.
   bool is_dead(int rank) const { return peers_[rank].is_dead; }

@@ -13,7 +13,7 @@ namespace deepseek_train::collectives {
 namespace {
 
 // Of what ranks must agree on, and of where the data lies: equal digests need no closer look.
-uint64_t digest_of(const CallSignature& call) {
+uint32_t digest_of(const CallSignature& call) {
   uint64_t digest = 0x9e3779b97f4a7c15u;
   const auto mix = [&](uint64_t word) {
     digest = (digest ^ word) * 0xff51afd7ed558ccdu;
@@ -25,18 +25,27 @@ uint64_t digest_of(const CallSignature& call) {
   mix(uint64_t{call.arena} << 32 | static_cast<uint32_t>(call.root));
   mix(uint64_t{call.kind} << 24 | uint64_t{call.dtype} << 16 | uint64_t{call.op} << 8 |
       call.has_uneven_parts);
-  return digest;
+  return static_cast<uint32_t>(digest);
 }
 
 }  // namespace
 
-ShmTransport::ShmTransport(const ShmTransportOptions& options, std::span<const ProcessId> expected)
+ShmTransport::ShmTransport(const ShmTransportOptions& options)
     : options_(options),
-      group_(options.group, options.rank, options.size, options.timeout, expected),
+      group_(options.group, options.rank, options.size, options.timeout),
       sources_(options.size),
       buffers_(options.size) {
-  if (options.may_read_peers && size() > 1) guarded([&] { peers_.probe(group_); });
+  if (options.private_way != PrivateWay::kStaged && size() > 1)
+    guarded([&] { peers_.probe(group_); });
 }
+
+ShmTransport::ShmTransport(const ShmTransportOptions& options, std::span<const ProcessId> members,
+                           const ShmTransport& whole)
+    : options_(options),
+      group_(options.group, options.rank, options.size, options.timeout, members),
+      peers_(whole.peers_),
+      sources_(options.size),
+      buffers_(options.size) {}
 
 template <typename Body>
 void ShmTransport::guarded(const Body& body) {
@@ -90,15 +99,16 @@ void ShmTransport::open_call(const CollectiveCall& call, const ArenaLocation& lo
   signature_.arena = location.arena ? location.arena->id : 0;
   signature_.arena_offset = location.offset;
   digest_ = digest_of(signature_);
+  are_alike_ = false;
   open_step_ = group_.open_call(signature_, digest_);
 }
 
 bool ShmTransport::await_same_call() {
   group_.wait_for_all(open_step_);
-  bool are_alike = true;
-  for (int peer = 0; peer < size(); ++peer)
-    are_alike &= group_.digest_of(peer, sequence_) == digest_;
-  if (are_alike) return true;
+  are_alike_ = true;
+  for (int peer = 0; peer < size(); ++peer) are_alike_ &= group_.digest_of(peer) == digest_;
+  if (are_alike_) return true;
+  // Another call, data in another place, or a rank that has gone on to its next call meanwhile.
   for (int peer = 0; peer < size(); ++peer) {
     const CallSignature theirs = group_.call_of(peer, sequence_);
     DST_CHECK(is_same_call(theirs, signature_),
@@ -194,7 +204,9 @@ std::unique_ptr<Transport> ShmTransport::make_subgroup(const std::string& group,
   options.group = group;
   options.rank = static_cast<int>(place - members.begin());
   options.size = static_cast<int>(members.size());
-  return std::make_unique<ShmTransport>(options);
+  std::vector<ProcessId> processes;
+  for (const int r : members) processes.push_back(group_.layout().rank(r).process);
+  return std::unique_ptr<Transport>(new ShmTransport(options, processes, *this));
 }
 
 void ShmTransport::send(std::span<const std::byte> bytes, int to) {

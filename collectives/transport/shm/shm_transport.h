@@ -11,9 +11,14 @@
 #include "collectives/transport/shm/journal.h"
 #include "collectives/transport/shm/peer_memory.h"
 #include "collectives/transport/shm/shrink_agreement.h"
+#include "collectives/transport/shm/way_tuner.h"
 #include "collectives/transport/transport.h"
 
 namespace deepseek_train::collectives {
+
+// How private memory is reduced: through staging slots, or by reading it in its owner's process,
+// which the kernel must permit to all ranks (else it is staged).
+enum class PrivateWay { kFastest, kStaged, kRead };
 
 struct ShmTransportOptions {
   std::string group;  // a text that only this group's members share
@@ -22,20 +27,20 @@ struct ShmTransportOptions {
   std::chrono::milliseconds timeout{60'000};
   // See CommunicatorOptions.
   bool recoverable = false;
-  // Reads private memory of other processes directly where the kernel permits it to all ranks.
-  bool may_read_peers = true;
+  PrivateWay private_way = PrivateWay::kFastest;
+  // Smaller private buffers are staged: a step less, and no page to look up.
+  size_t min_read_bytes = size_t{1} << 20;
   // For fault tests.
   JournalProbe probe = nullptr;
 };
 
 // Private buffers pass through staging slots in chunks, every rank filling its slot, then reading
-// everybody's; large ones are read from their owner directly where that is permitted. Arena buffers
+// everybody's; large ones are read from their owner directly where that is faster. Arena buffers
 // are reduced where they lie. Either way a reduction of an element is one tree_reduce over the
 // ranks' values.
-class ShmTransport : public Transport {
+class ShmTransport final : public Transport {
  public:
-  explicit ShmTransport(const ShmTransportOptions& options,
-                        std::span<const ProcessId> expected = {});
+  explicit ShmTransport(const ShmTransportOptions& options);
 
   int rank() const override { return group_.rank(); }
   int size() const override { return group_.size(); }
@@ -54,6 +59,10 @@ class ShmTransport : public Transport {
   void abort(std::string_view reason) noexcept override { group_.fail(reason); }
 
  private:
+  // A group of some of the ranks: what the whole group found out holds for it too.
+  ShmTransport(const ShmTransportOptions& options, std::span<const ProcessId> members,
+               const ShmTransport& whole);
+
   // The call under which the group ended.
   struct Pending {
     CollectiveCall call;
@@ -71,8 +80,8 @@ class ShmTransport : public Transport {
   void all_reduce(const CollectiveCall& call);
   // For shrink(), if options.recoverable.
   void keep_input(const CollectiveCall& call);
-  void stage_chunk(const CollectiveCall& call, size_t j, size_t chunk_bytes);
-  void all_reduce_staged(const CollectiveCall& call, size_t chunk_bytes, bool is_small);
+  void stage_chunk(const CollectiveCall& call, size_t j);
+  void all_reduce_staged(const CollectiveCall& call);
   void all_reduce_by_reading(const CollectiveCall& call);
   void all_reduce_in_arena(const CollectiveCall& call, const ArenaLocation& location);
   void reduce_slice_in_arena(const CollectiveCall& call, const ArenaLocation& location,
@@ -82,10 +91,13 @@ class ShmTransport : public Transport {
   void broadcast(const CollectiveCall& call);
   void exchange_parts(const CollectiveCall& call, OutgoingParts out, IncomingParts in);
 
+  bool will_read(size_t bytes) const;
+  bool is_tuned(size_t bytes) const;
+
   // Shows this rank's call to the others and takes the step that opens it.
   void open_call(const CollectiveCall& call, const ArenaLocation& location);
   // Waits for everybody's opening step and throws InvalidArgument if a rank opened another call.
-  // True if all calls are alike to the place of their data.
+  // True if all are seen to be alike even in the place of their data; else ask call_of().
   bool await_same_call();
   bool are_all_in_my_arena() const;
   bool is_any_in_an_arena() const;
@@ -119,10 +131,12 @@ class ShmTransport : public Transport {
   const ShmTransportOptions options_;
   ShmGroup group_;
   PeerMemory peers_;
+  WayTuner tuner_;
   ArenaRegistry arenas_;
   uint64_t sequence_ = 0;
   uint64_t num_completed_ = 0;
-  uint64_t digest_ = 0;
+  uint32_t digest_ = 0;
+  bool are_alike_ = false;  // what await_same_call() last gave
   uint32_t open_step_ = 0;
   uint64_t next_chunk_ = 0;
   uint32_t last_arena_ = 0;

@@ -108,7 +108,7 @@ std::unique_ptr<ShmTransport> ShmTransport::make_successor(const Verdict& verdic
   std::unique_ptr<ShmTransport> successor;
   const auto processes = processes_of(group_, verdict.members);
   try {
-    successor = std::make_unique<ShmTransport>(options, processes);
+    successor.reset(new ShmTransport(options, processes, *this));
   } catch (const Unavailable&) {
     if (std::all_of(processes.begin(), processes.end(), is_alive)) throw;
     return nullptr;

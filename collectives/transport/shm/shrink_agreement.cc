@@ -44,9 +44,10 @@ Verdict ShrinkAgreement::decide(uint32_t round) {
   const auto last_moment = deadline + group_.timeout();
   while (sealed.load(std::memory_order_acquire) < round) {
     const auto now = Clock::now();
-    group_.watch().look(now);
-    const bool are_settled = std::all_of(candidates_.begin(), candidates_.end(),
-                                         [&](int r) { return is_settled(r, round); });
+    const auto missing = std::find_if_not(candidates_.begin(), candidates_.end(),
+                                          [&](int r) { return is_settled(r, round); });
+    const bool are_settled = missing == candidates_.end();
+    group_.watch().look(now, are_settled ? group_.rank() : *missing);
     if ((are_settled || now >= deadline) && become_scribe(round)) {
       write_verdict(round);
       break;
@@ -123,7 +124,7 @@ bool ShrinkAgreement::finish(uint32_t round, const Verdict& verdict) {
   const auto deadline = Clock::now() + group_.timeout();
   for (const int r : verdict.members) {
     while (!has_finished(r)) {
-      group_.watch().look(Clock::now());
+      group_.watch().look(Clock::now(), r);
       // Its last word is read after its end: dead or left without it, it will never finish.
       if (is_gone(r) && !has_finished(r)) return false;
       DST_CHECK_AS(Timeout, Clock::now() < deadline, group_.name_rank(r),
