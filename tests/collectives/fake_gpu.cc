@@ -225,8 +225,10 @@ ncclResult_t join(ncclComm_t* comm, int size, ncclUniqueId id, int rank, ncclCon
   if (config->blocking != 0) return ncclInvalidUsage;
   std::lock_guard lock(mutex);
   auto hub = hubs[id.internal].lock();
-  if (!hub) hubs[id.internal] = hub = std::make_shared<Hub>();
-  hub->size = size;
+  if (!hub) {
+    hubs[id.internal] = hub = std::make_shared<Hub>();
+    hub->size = size;
+  }
   *comm = new_comm(hub, rank);
   std::lock_guard hub_lock(hub->mutex);
   ++hub->num_joined;

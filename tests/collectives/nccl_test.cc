@@ -367,6 +367,24 @@ TEST_P(NcclFailureTest, DestroyedWithWorkUnderWayNothingHangs) {
   EXPECT_EQ(fake_gpu_state().num_comms, 0);
 }
 
+TEST_P(NcclFailureTest, SurvivorsGoOnWithoutTheRankThatLeft) {
+  const auto errors = errors_of_gpus(3, 2s, GetParam(), [](Communicator& gpu, Communicator&) {
+    gpu.barrier();
+    if (gpu.rank() == 1) return gpu.abort("leaving");
+    EXPECT_THROW(gpu.barrier(), Unavailable);
+    const auto left = gpu.shrink();
+    EXPECT_EQ(left.lost, std::vector<int>{1});
+    EXPECT_EQ(left.interrupted, Survivors::Interrupted::kNone);
+    EXPECT_EQ(left.communicator->size(), 2);
+    EXPECT_EQ(left.communicator->rank(), gpu.rank() / 2);
+    std::vector<float> data(10, 1);
+    left.communicator->all_reduce(std::span(data));
+    EXPECT_EQ(data, std::vector<float>(10, 2));
+  });
+  for (const auto& error : errors) EXPECT_EQ(error, "");
+  EXPECT_EQ(fake_gpu_state().num_comms, 0);
+}
+
 INSTANTIATE_TEST_SUITE_P(Libraries, NcclFailureTest, ::testing::Bool(), [](const auto& info) {
   return std::string(info.param ? "with_revoke" : "without_revoke");
 });

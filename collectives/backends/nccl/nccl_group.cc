@@ -45,7 +45,7 @@ NcclGroup::NcclGroup(const NcclContext& context, std::unique_ptr<Communicator> h
                      void* caller_stream)
     : context_(context),
       host_(std::move(host)),
-      watch_(host_->split(0, host_->rank())),
+      pulse_(host_->split(0, host_->rank())),
       caller_stream_(caller_stream) {
   const DeviceScope device(*context_.api, context_.device);
   stream_ = std::make_unique<UniqueStream>(context_.api);
@@ -118,7 +118,7 @@ std::shared_ptr<Work> NcclGroup::enqueue(const CallSignature& call, const Issue&
     std::lock_guard lock(mutex_);
     throw_if_failed();
     const DeviceScope device(*context_.api, context_.device);
-    watch_.set_current(call);
+    pulse_.set_current(call);
     UniqueEvent inputs_ready(context_.api);
     inputs_ready.record(static_cast<cudaStream_t>(caller_stream_.load()));
     inputs_ready.make_wait(stream_->get());
@@ -200,13 +200,13 @@ void NcclGroup::throw_if_failed() const {
 void NcclGroup::check_health(const CallSignature& call, Clock::time_point deadline) const {
   throw_if_failed();
   const auto where = [&] { return concat("rank ", host_->rank(), " in ", describe(call)); };
-  if (const auto failure = watch_.failure()) throw PeerFailure(concat(where(), ": ", *failure));
+  if (const auto failure = pulse_.failure()) throw PeerFailure(concat(where(), ": ", *failure));
   if (call.sequence > 0) {
-    if (const auto other = watch_.disagreement(call))
+    if (const auto other = pulse_.disagreement(call))
       throw InvalidArgument(concat(where(), ": ", *other, "; all must make the same calls"));
   }
   DST_CHECK_AS(Timeout, Clock::now() < deadline, where(), " waited ", host_->timeout().count(),
-               " ms for the others. ", watch_.describe_ranks());
+               " ms for the others. ", pulse_.describe_ranks());
 }
 
 void NcclGroup::guarded(const std::function<void()>& body) {
@@ -225,7 +225,7 @@ void NcclGroup::fail(const std::string& reason) noexcept {
     failure_ = reason;
     has_failed_ = true;
   }
-  watch_.announce_failure(reason);
+  pulse_.announce_failure(reason);
   host_->abort(reason);
   stop_kernels();
 }
@@ -235,10 +235,20 @@ void NcclGroup::stop_kernels() noexcept {
   std::lock_guard lock(mutex_);
   if (!comm_) return;
   const ncclResult_t revoked = nccl().comm_revoke ? nccl().comm_revoke(comm_, 0) : ncclInvalidUsage;
-  if (revoked != ncclSuccess && revoked != ncclInProgress) return abort_comm();
+  if (revoked != ncclSuccess && revoked != ncclInProgress) abort_comm();
+  if (wait_for_pending_work()) return;
+  abort_comm();
+  if (!wait_for_pending_work())
+    log_warning("NCCL's kernels still run ", 2 * kPatience.count(), " ms after they were aborted");
+}
+
+// Mutex held. False if it took too long.
+bool NcclGroup::wait_for_pending_work() noexcept {
   const auto deadline = Clock::now() + kPatience;
-  for (const Backoff backoff; has_pending_work() && Clock::now() < deadline;) backoff.pause();
-  if (has_pending_work()) abort_comm();
+  for (const Backoff backoff; has_pending_work(); backoff.pause()) {
+    if (Clock::now() > deadline) return false;
+  }
+  return true;
 }
 
 // Mutex held.
@@ -260,8 +270,8 @@ void NcclGroup::close(bool is_unwinding) noexcept {
     is_busy = has_pending_work();
   }
   if (is_busy) fail("the communicator was destroyed with calls under way");
-  if (!has_failed_ && !watch_.close(std::min(host_->timeout(), kPatience)))
-    fail(watch_.failure().value_or("another rank did not destroy its communicator in time"));
+  if (!has_failed_ && !pulse_.close(std::min(host_->timeout(), kPatience)))
+    fail(pulse_.failure().value_or("another rank did not destroy its communicator in time"));
   std::lock_guard lock(mutex_);
   if (has_failed_ || !finalize()) abort_comm();
 }

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "collectives/backends/nccl/gpu_owners.h"
-#include "collectives/backends/nccl/peer_watch.h"
+#include "collectives/backends/nccl/rank_pulse.h"
 #include "collectives/transport/call_signature.h"
 #include "deepseek_train/collectives/communicator.h"
 
@@ -87,12 +87,13 @@ class NcclGroup : public std::enable_shared_from_this<NcclGroup> {
   void guarded(const std::function<void()>& body);
   void stop_kernels() noexcept;
   bool has_pending_work() noexcept;
+  bool wait_for_pending_work() noexcept;
   bool finalize() noexcept;
   void abort_comm() noexcept;
 
   const NcclContext context_;
   const std::unique_ptr<Communicator> host_;
-  PeerWatch watch_;
+  RankPulse pulse_;
   std::unique_ptr<UniqueStream> stream_;
   std::atomic<void*> caller_stream_;
   std::atomic<uint64_t> sequence_ = 0;

@@ -16,43 +16,43 @@
 
 namespace deepseek_train::collectives {
 
-// A thread that exchanges with the other ranks' watches, every 20 ms, what this rank calls. Its
+// A thread that exchanges with the other ranks' pulses, every 20 ms, what this rank calls. Its
 // group is used by nothing else. All methods are thread-safe.
-class PeerWatch {
+class RankPulse {
  public:
-  explicit PeerWatch(std::unique_ptr<Communicator> group);
-  // Without close() first, the others' watches fail.
-  ~PeerWatch();
-  PeerWatch(const PeerWatch&) = delete;
-  PeerWatch& operator=(const PeerWatch&) = delete;
+  explicit RankPulse(std::unique_ptr<Communicator> group);
+  // Without close() first, the others' pulses fail.
+  ~RankPulse();
+  RankPulse(const RankPulse&) = delete;
+  RankPulse& operator=(const RankPulse&) = delete;
 
   // The call this rank is now in, or made last.
   void set_current(const CallSignature& call);
   // Why the group has ended; none while it is well.
   std::optional<std::string> failure() const;
-  // Every other watch fails with this reason.
+  // Every other pulse fails with this reason.
   void announce_failure(const std::string& reason) noexcept;
   // Says that this rank is done, and waits until all are. False: they were not in time, or failed.
   bool close(std::chrono::milliseconds patience);
 
-  // "rank 1 differs: all_reduce #3 (...)" if another rank makes another call under the same number.
+  // "rank 1 made another call: all_reduce #3 (...)" if it did so under this call's number.
   std::optional<std::string> disagreement(const CallSignature& call) const;
   // "rank 0: all_reduce #12 (...) at train.cc:40; rank 1: ...", for messages.
   std::string describe_ranks() const;
 
  private:
-  struct Pulse {
+  struct Beat {
     uint8_t is_closing = 0;
     CallSignature current;
   };
   void beat();
-  bool exchange_pulses();
+  bool exchange_beats();
 
   const std::unique_ptr<Communicator> group_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  Pulse own_;
-  std::vector<Pulse> all_;
+  Beat own_;
+  std::vector<Beat> all_;
   std::optional<std::string> failure_;
   bool is_stopping_ = false;
   bool has_ended_ = false;

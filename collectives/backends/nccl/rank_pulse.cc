@@ -1,4 +1,4 @@
-#include "collectives/backends/nccl/peer_watch.h"
+#include "collectives/backends/nccl/rank_pulse.h"
 
 #include <algorithm>
 #include <cstring>
@@ -17,10 +17,10 @@ std::span<uint8_t> bytes_of(T* data, size_t count) {
 
 }  // namespace
 
-PeerWatch::PeerWatch(std::unique_ptr<Communicator> group)
+RankPulse::RankPulse(std::unique_ptr<Communicator> group)
     : group_(std::move(group)), all_(group_->size()), thread_([this] { beat(); }) {}
 
-PeerWatch::~PeerWatch() {
+RankPulse::~RankPulse() {
   bool has_ended = false;
   {
     std::lock_guard lock(mutex_);
@@ -32,17 +32,17 @@ PeerWatch::~PeerWatch() {
   thread_.join();
 }
 
-void PeerWatch::set_current(const CallSignature& call) {
+void RankPulse::set_current(const CallSignature& call) {
   std::lock_guard lock(mutex_);
   own_.current = call;
 }
 
-std::optional<std::string> PeerWatch::failure() const {
+std::optional<std::string> RankPulse::failure() const {
   std::lock_guard lock(mutex_);
   return failure_;
 }
 
-void PeerWatch::announce_failure(const std::string& reason) noexcept {
+void RankPulse::announce_failure(const std::string& reason) noexcept {
   {
     std::lock_guard lock(mutex_);
     is_stopping_ = true;
@@ -52,14 +52,14 @@ void PeerWatch::announce_failure(const std::string& reason) noexcept {
   changed_.notify_all();
 }
 
-bool PeerWatch::close(std::chrono::milliseconds patience) {
+bool RankPulse::close(std::chrono::milliseconds patience) {
   std::unique_lock lock(mutex_);
   own_.is_closing = 1;
   changed_.notify_all();
   return changed_.wait_for(lock, patience, [this] { return has_ended_; }) && !failure_;
 }
 
-std::optional<std::string> PeerWatch::disagreement(const CallSignature& call) const {
+std::optional<std::string> RankPulse::disagreement(const CallSignature& call) const {
   std::lock_guard lock(mutex_);
   for (size_t r = 0; r < all_.size(); ++r) {
     const CallSignature& theirs = all_[r].current;
@@ -69,7 +69,7 @@ std::optional<std::string> PeerWatch::disagreement(const CallSignature& call) co
   return std::nullopt;
 }
 
-std::string PeerWatch::describe_ranks() const {
+std::string RankPulse::describe_ranks() const {
   std::lock_guard lock(mutex_);
   std::string text;
   for (size_t r = 0; r < all_.size(); ++r)
@@ -78,10 +78,10 @@ std::string PeerWatch::describe_ranks() const {
 }
 
 // Ends when all are closing, on an error, or after another rank's or this rank's abort.
-void PeerWatch::beat() {
+void RankPulse::beat() {
   std::optional<std::string> failure;
   try {
-    while (!exchange_pulses()) {
+    while (!exchange_beats()) {
       std::unique_lock lock(mutex_);
       changed_.wait_for(lock, kInterval, [this] { return is_stopping_ || own_.is_closing; });
       if (is_stopping_) break;
@@ -96,16 +96,16 @@ void PeerWatch::beat() {
 }
 
 // True when all ranks are closing.
-bool PeerWatch::exchange_pulses() {
-  Pulse own;
+bool RankPulse::exchange_beats() {
+  Beat own;
   {
     std::lock_guard lock(mutex_);
     own = own_;
   }
-  std::vector<Pulse> all(group_->size());
+  std::vector<Beat> all(group_->size());
   group_->all_gather(std::span<const uint8_t>(bytes_of(&own, 1)), bytes_of(all.data(), all.size()));
   const bool is_closed =
-      std::all_of(all.begin(), all.end(), [](const Pulse& pulse) { return pulse.is_closing; });
+      std::all_of(all.begin(), all.end(), [](const Beat& pulse) { return pulse.is_closing; });
   std::lock_guard lock(mutex_);
   all_ = std::move(all);
   return is_closed;
