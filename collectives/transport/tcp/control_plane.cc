@@ -205,6 +205,14 @@ void ControlPlane::await_change(Deadline deadline) {
   changed_.wait_until(lock, std::min<Deadline>(deadline, Clock::now() + 5ms));
 }
 
+void ControlPlane::set_failure_listener(std::function<void(const std::string&)> listener) {
+  {
+    std::lock_guard lock(mutex_);
+    failure_listener_ = std::move(listener);
+  }
+  wake();
+}
+
 void ControlPlane::wake() { signal(wake_event_); }
 
 }  // namespace deepseek_train::collectives

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -54,6 +55,9 @@ class ControlPlane {
   void fail(std::string_view reason) noexcept;
   // Readable from the moment the group has ended.
   int failure_fd() const { return failure_event_.get(); }
+
+  // Called once, from this object's thread, when the group has ended; at once if it has.
+  void set_failure_listener(std::function<void(const std::string& reason)> listener);
 
   // "rank 2 (pid 4711, host a)".
   std::string name_rank(int rank) const;
@@ -122,6 +126,7 @@ class ControlPlane {
   std::string name_locked(int rank) const;
   std::string report_locked() const;
   void wake();
+  void tell_listener(std::unique_lock<std::mutex>& lock);
 
   const int rank_;
   const UniqueFd failure_event_;
@@ -139,6 +144,7 @@ class ControlPlane {
   int failed_rank_ = -1;
   std::string failure_;
   std::vector<std::byte> text_;
+  std::function<void(const std::string&)> failure_listener_;
   bool is_stopping_ = false;
   std::thread thread_;  // last: it uses the rest
 };

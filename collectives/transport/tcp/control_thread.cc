@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "collectives/transport/tcp/control_plane.h"
 #include "deepseek_train/core/error.h"
@@ -44,8 +45,20 @@ void ControlPlane::run() {
     for (size_t peer = 0; peer < peers_.size(); ++peer) read(static_cast<int>(peer));
     if (const auto now = Clock::now(); now >= next_beat_) beat(now);
     for (size_t peer = 0; peer < peers_.size(); ++peer) flush(static_cast<int>(peer));
+    if (has_failed()) tell_listener(lock);
   }
   say_goodbye(lock);
+}
+
+// Without the lock: the listener may call back.
+void ControlPlane::tell_listener(std::unique_lock<std::mutex>& lock) {
+  if (!failure_listener_) return;
+  const auto listener = std::exchange(failure_listener_, nullptr);
+  const std::string reason =
+      cause_ == Cause::kFound ? failure_ : concat(name_locked(failed_rank_), ": ", failure_);
+  lock.unlock();
+  listener(reason);
+  lock.lock();
 }
 
 // Until then, or until something has come or is to be sent. The streams are only closed by this

@@ -1,6 +1,7 @@
 #include "collectives/transport/tcp/recovery.h"
 
 #include <cstring>
+#include <utility>
 
 namespace deepseek_train::collectives {
 
@@ -10,6 +11,11 @@ void Recovery::keep_input(const CollectiveCall& call) {
   if (bytes > 0) std::memcpy(input_.data(), call.in, bytes);
   call_ = call;
   progress_.has_input = true;
+}
+
+void Recovery::inherit(Recovery&& other, bool has_result) {
+  *this = std::move(other);
+  progress_ = {.entered = 1, .passed = 0, .has_input = true, .has_result = has_result};
 }
 
 void Recovery::restore_input() const {

@@ -25,6 +25,9 @@ class Recovery {
   void note_result() { progress_.has_result = true; }
   void pass() { progress_.passed = progress_.entered; }
 
+  // Takes over another group's kept call, as this group's call number 1, already entered.
+  void inherit(Recovery&& other, bool has_result);
+
   const Progress& progress() const { return progress_; }
   const CollectiveCall& call() const { return call_; }
   // Puts the input back where the all_reduce found it.

@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <string_view>
 #include <thread>
 
 #include "deepseek_train/core/error.h"
@@ -21,6 +22,13 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 using Addresses = std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)>;
+
+bool is_loopback(const sockaddr* address) {
+  if (address->sa_family == AF_INET)
+    return ntohl(reinterpret_cast<const sockaddr_in*>(address)->sin_addr.s_addr) >> 24 == 127;
+  return address->sa_family == AF_INET6 &&
+         IN6_IS_ADDR_LOOPBACK(&reinterpret_cast<const sockaddr_in6*>(address)->sin6_addr);
+}
 
 // Descriptors are non-blocking from the start, and small messages leave at once.
 void prepare(const UniqueFd& socket) {
@@ -47,6 +55,17 @@ bool await(int fd, short events, Deadline deadline) {
   return ready > 0;
 }
 
+// Loopback has no bottleneck to probe for, and a congestion control that paces (bbr) halves its
+// speed. Where cubic is not to be had, the system's own choice stays.
+void stop_pacing_on_loopback(const UniqueFd& socket) {
+  sockaddr_storage address{};
+  socklen_t length = sizeof(address);
+  ::getpeername(socket.get(), reinterpret_cast<sockaddr*>(&address), &length);
+  constexpr std::string_view kControl = "cubic";
+  if (is_loopback(reinterpret_cast<const sockaddr*>(&address)))
+    ::setsockopt(socket.get(), IPPROTO_TCP, TCP_CONGESTION, kControl.data(), kControl.size());
+}
+
 // No descriptor if nobody answers at this address.
 UniqueFd try_connect(const addrinfo& address, Deadline deadline) {
   UniqueFd socket(::socket(address.ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -60,13 +79,6 @@ UniqueFd try_connect(const addrinfo& address, Deadline deadline) {
   socklen_t length = sizeof(error);
   ::getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &error, &length);
   return error == 0 ? std::move(socket) : UniqueFd();
-}
-
-bool is_loopback(const sockaddr* address) {
-  if (address->sa_family == AF_INET)
-    return ntohl(reinterpret_cast<const sockaddr_in*>(address)->sin_addr.s_addr) >> 24 == 127;
-  return address->sa_family == AF_INET6 &&
-         IN6_IS_ADDR_LOOPBACK(&reinterpret_cast<const sockaddr_in6*>(address)->sin6_addr);
 }
 
 }  // namespace
@@ -107,7 +119,10 @@ UniqueFd connect_to(const Endpoint& endpoint, Deadline deadline,
   const Addresses addresses = resolve(endpoint.host, endpoint.port);
   for (;;) {
     for (const addrinfo* address = addresses.get(); address; address = address->ai_next) {
-      if (UniqueFd socket = try_connect(*address, deadline)) return socket;
+      if (UniqueFd socket = try_connect(*address, deadline)) {
+        stop_pacing_on_loopback(socket);
+        return socket;
+      }
     }
     DST_CHECK_AS(Timeout, Clock::now() < deadline, "nobody answered at ", endpoint.host, ":",
                  endpoint.port, "; is rank 0 running, and does a firewall let the port through?");
@@ -118,7 +133,9 @@ UniqueFd connect_to(const Endpoint& endpoint, Deadline deadline,
 
 UniqueFd try_accept(const UniqueFd& listener) {
   UniqueFd socket(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  if (socket) prepare(socket);
+  if (!socket) return socket;
+  prepare(socket);
+  stop_pacing_on_loopback(socket);
   return socket;
 }
 

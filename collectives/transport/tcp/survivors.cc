@@ -1,6 +1,8 @@
 #include "collectives/transport/tcp/survivors.h"
 
+#include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "collectives/rendezvous/address_exchange.h"
 #include "collectives/transport/tcp/tcp_transport.h"
@@ -29,10 +31,8 @@ struct NextRound {};
 
 class Agreement {
  public:
-  Agreement(TcpMesh& mesh, const std::string& group, Interfaces interfaces,
-            const Recovery::Progress& progress)
+  Agreement(TcpMesh& mesh, Interfaces interfaces, const Recovery::Progress& progress)
       : mesh_(mesh),
-        group_(group),
         listener_(listen_on(interfaces, 0)),
         lost_(mesh.size(), 0),
         statements_(mesh.size()),
@@ -129,7 +129,7 @@ class Agreement {
 
   void form() {
     formed_ = {};
-    std::string name = group_;
+    std::string name = concat(mesh_.options().key, "/survivors ");
     MeshOptions options{.timeout = mesh_.timeout(), .streams = mesh_.options().streams};
     for (int r = 0; r < mesh_.size(); ++r) {
       name += lost_[r] ? "-" : "+";
@@ -165,7 +165,6 @@ class Agreement {
   SurvivorGroup take() { return std::move(formed_); }
 
   TcpMesh& mesh_;
-  const std::string group_;
   const UniqueFd listener_;
   Statement mine_;
   LostSet lost_;
@@ -180,7 +179,7 @@ enum class Remedy { kNothing, kSpreadResult, kRedo, kUndo, kIsDone };
 
 struct Plan {
   Remedy remedy = Remedy::kNothing;
-  int root = 0;  // new rank that holds the result
+  std::optional<int> root;  // the new rank that holds the result to be spread
 };
 
 // From the members' progress, so alike on all of them, and from one's own.
@@ -188,7 +187,7 @@ Plan plan_for(const std::vector<Recovery::Progress>& all, const Recovery::Progre
   uint64_t passed = 0;
   for (const auto& progress : all) passed = std::max(passed, progress.passed);
   // Some rank has passed this call: every rank has its result.
-  if (mine.entered == passed && mine.passed < passed && mine.has_result) return {Remedy::kIsDone};
+  if (mine.entered == passed && mine.passed < passed && mine.has_input) return {Remedy::kIsDone};
   bool have_all_entered = true;
   for (const auto& progress : all)
     have_all_entered &= progress.entered == passed + 1 && progress.has_input;
@@ -202,47 +201,78 @@ Plan plan_for(const std::vector<Recovery::Progress>& all, const Recovery::Progre
   return {mine.entered == passed + 1 && mine.has_input ? Remedy::kUndo : Remedy::kNothing};
 }
 
-}  // namespace
-
-SurvivorGroup form_survivor_group(TcpMesh& mesh, const std::string& group, Interfaces interfaces,
-                                  const Recovery::Progress& progress) {
-  return Agreement(mesh, group, interfaces, progress).run();
+Survivors::Interrupted outcome_of(Remedy remedy) {
+  switch (remedy) {
+    case Remedy::kNothing:
+    case Remedy::kUndo: return Survivors::Interrupted::kNone;
+    case Remedy::kRedo: return Survivors::Interrupted::kWithoutLost;
+    case Remedy::kIsDone:
+    case Remedy::kSpreadResult: return Survivors::Interrupted::kIncludesLost;
+  }
+  return Survivors::Interrupted::kNone;
 }
 
-// An all_reduce that all survivors had entered is finished: with the lost ranks' data if one of
-// them holds the result, else anew from the kept inputs. One that only some had entered is undone
-// there (kNone, its input back in place), so that every survivor goes on with the same next call.
-// If a further rank is lost meanwhile, the new group has ended, its next call says so, and its own
-// shrink() goes on from here.
-SurvivingTransport TcpTransport::shrink(const std::string& group) {
-  using Interrupted = Survivors::Interrupted;
-  auto survivors = form_survivor_group(*mesh_, group, options_.interfaces, recovery_.progress());
-  const Plan plan = plan_for(survivors.progress, recovery_.progress());
-  auto transport = std::make_unique<TcpTransport>(std::move(survivors.mesh), options_);
-  SurvivingTransport result{.lost = std::move(survivors.lost)};
-  CollectiveCall call = recovery_.call();
+}  // namespace
+
+SurvivorGroup form_survivor_group(TcpMesh& mesh, Interfaces interfaces,
+                                  const Recovery::Progress& progress) {
+  return Agreement(mesh, interfaces, progress).run();
+}
+
+SurvivingTransport TcpTransport::shrink(const std::string&) {
+  auto left = shrink_tcp();
+  return {std::move(left.transport), std::move(left.lost), left.interrupted};
+}
+
+// An all_reduce that all survivors had entered is finished: with the lost ranks' data if a survivor
+// holds the result, else anew from the kept inputs. One that only some had entered is undone there
+// (kNone, its input back in place), so that every survivor goes on with the same next call.
+TcpTransport::SurvivingTcp TcpTransport::shrink_tcp() {
+  const Recovery::Progress progress = recovery_.progress();
+  auto survivors = form_survivor_group(*mesh_, options_.interfaces, progress);
+  const Plan plan = plan_for(survivors.progress, progress);
+  SurvivingTcp left{
+      .transport = std::make_unique<TcpTransport>(std::move(survivors.mesh), options_),
+      .lost = std::move(survivors.lost),
+      .interrupted = outcome_of(plan.remedy)};
+  if (plan.remedy == Remedy::kUndo) recovery_.restore_input();
+  if (plan.remedy != Remedy::kRedo && plan.remedy != Remedy::kSpreadResult) return left;
   try {
-    switch (plan.remedy) {
-      case Remedy::kNothing: break;
-      case Remedy::kUndo: recovery_.restore_input(); break;
-      case Remedy::kIsDone: result.interrupted = Interrupted::kIncludesLost; break;
-      case Remedy::kSpreadResult:
-        result.interrupted = Interrupted::kIncludesLost;
-        call.kind = Collective::kBroadcast;
-        call.root = plan.root;
-        transport->run(call);
-        break;
-      case Remedy::kRedo:
-        result.interrupted = Interrupted::kWithoutLost;
-        recovery_.restore_input();
-        transport->run(call);
-        break;
-    }
+    left.transport->finish(std::move(recovery_), plan.root, progress.has_result);
   } catch (const Error& error) {
+    // All members keep the call in their new transports, so the same rules finish it from there.
     log_warning("the group of survivors has lost a rank too: ", error.what());
+    SurvivingTcp last = left.transport->shrink_tcp();
+    for (const int rank : last.lost) left.lost.push_back(survivors.members[rank]);
+    std::sort(left.lost.begin(), left.lost.end());
+    if (last.interrupted == Survivors::Interrupted::kWithoutLost)
+      left.interrupted = last.interrupted;
+    left.transport = std::move(last.transport);
   }
-  result.transport = std::move(transport);
-  return result;
+  return left;
+}
+
+// A redone call's result counts as the group's only when all have it (it is not noted before), so
+// that a further loss begins it anew without that rank either.
+void TcpTransport::finish(Recovery&& kept, std::optional<int> root, bool has_result) {
+  recovery_.inherit(std::move(kept), has_result);
+  CollectiveCall call = recovery_.call();
+  sequence_ = 1;
+  guarded([&] {
+    current_ = sign(call, sequence_);
+    mesh_->control().enter(current_);
+    greeting_ = {current_, 0};
+    has_greeted_ = false;
+    if (root) {
+      call.root = *root;
+      if (size() > 1) broadcast(call);
+    } else {
+      recovery_.restore_input();
+      if (size() > 1) reduce_all(call);
+    }
+    commit();
+    recovery_.pass();
+  });
 }
 
 }  // namespace deepseek_train::collectives

@@ -26,7 +26,7 @@ struct SurvivorGroup {
 //
 // Who has not published anything within the mesh's timeout counts as lost. Throws Unavailable if
 // this rank was itself counted as lost.
-SurvivorGroup form_survivor_group(TcpMesh& mesh, const std::string& group, Interfaces interfaces,
+SurvivorGroup form_survivor_group(TcpMesh& mesh, Interfaces interfaces,
                                   const Recovery::Progress& progress);
 
 }  // namespace deepseek_train::collectives

@@ -24,20 +24,6 @@ constexpr size_t kScratchBytes = 32 << 20;
 TcpTransport::TcpTransport(std::unique_ptr<TcpMesh> mesh, const TcpTransportOptions& options)
     : mesh_(std::move(mesh)), options_(options), greetings_(size()) {}
 
-template <typename Body>
-void TcpTransport::guarded(const Body& body) {
-  mesh_->control().throw_if_failed();
-  try {
-    body();
-  } catch (const PeerFailure&) {
-    throw;
-  } catch (const std::exception& error) {
-    mesh_->control().fail(error.what());
-    throw;
-  }
-  mesh_->control().leave();
-}
-
 // A numbered call, of which all ranks know.
 template <typename Body>
 void TcpTransport::in_call(const CollectiveCall& call, const Body& body) {
@@ -62,14 +48,15 @@ void TcpTransport::run_with(const CollectiveCall& call, const std::function<void
     const bool is_kept = options_.is_recoverable && call.kind == Collective::kAllReduce;
     if (is_kept) recovery_.keep_input(call);
     body();
-    if (is_kept) commit();
+    if (!is_kept) return;
+    recovery_.note_result();
+    commit();
   });
 }
 
 // Over when every rank has its result. Until then no rank leaves its call, so the results lie
 // untouched in the ranks' buffers.
 void TcpTransport::commit() {
-  recovery_.note_result();
   char mine = 1;
   std::vector<char> others(size());
   Transfers transfers(size());
@@ -159,16 +146,19 @@ void TcpTransport::barrier() {
 }
 
 void TcpTransport::all_reduce(const CollectiveCall& call) {
+  if (options_.is_recoverable) recovery_.keep_input(call);
+  reduce_all(call);
+  if (!options_.is_recoverable) return;
+  recovery_.note_result();
+  commit();
+}
+
+void TcpTransport::reduce_all(const CollectiveCall& call) {
   const size_t element_bytes = size_bytes(call.dtype);
   const Algorithm algorithm = element_bytes == 2 ? options_.algorithm_16_bit : options_.algorithm;
-  if (options_.is_recoverable) recovery_.keep_input(call);
-  if (algorithm == Algorithm::kRing)
-    all_reduce_ring(call);
-  else if (call.count * element_bytes <= kSmallBytes)
-    all_reduce_once(call);
-  else
-    all_reduce_direct(call);
-  if (options_.is_recoverable) commit();
+  if (algorithm == Algorithm::kRing) return all_reduce_ring(call);
+  if (call.count * element_bytes <= kSmallBytes) return all_reduce_once(call);
+  all_reduce_direct(call);
 }
 
 void TcpTransport::all_reduce_once(const CollectiveCall& call) {
@@ -317,7 +307,12 @@ std::unique_ptr<TcpMesh> TcpTransport::make_mesh(const std::string& group,
 
 std::unique_ptr<Transport> TcpTransport::make_subgroup(const std::string& group,
                                                        const std::vector<int>& members) {
-  std::unique_ptr<Transport> subgroup;
+  return make_tcp_subgroup(group, members);
+}
+
+std::unique_ptr<TcpTransport> TcpTransport::make_tcp_subgroup(const std::string& group,
+                                                              const std::vector<int>& members) {
+  std::unique_ptr<TcpTransport> subgroup;
   guarded([&] { subgroup = std::make_unique<TcpTransport>(make_mesh(group, members), options_); });
   return subgroup;
 }
@@ -335,6 +330,12 @@ void TcpTransport::renew_connections_if_due() {
   std::lock_guard lock(mesh_mutex_);
   mesh_->control().throw_if_failed();
   mesh_.swap(renewed);
+  mesh_->control().set_failure_listener(failure_listener_);
+}
+
+void TcpTransport::set_failure_listener(std::function<void(const std::string&)> listener) {
+  failure_listener_ = std::move(listener);
+  mesh_->control().set_failure_listener(failure_listener_);
 }
 
 }  // namespace deepseek_train::collectives

@@ -1,8 +1,10 @@
 // Collectives over TCP connections, in clear text or under TLS.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,6 +12,7 @@
 #include "collectives/transport/tcp/recovery.h"
 #include "collectives/transport/tcp/transfers.h"
 #include "collectives/transport/transport.h"
+#include "deepseek_train/core/error.h"
 
 namespace deepseek_train::collectives {
 
@@ -46,6 +49,18 @@ class TcpTransport : public Transport {
   std::unique_ptr<SharedBuffer> allocate_shared(size_t bytes) override;
   void abort(std::string_view reason) noexcept override;
 
+  // The same with their own type, for a transport that builds on this one.
+  struct SurvivingTcp {
+    std::unique_ptr<TcpTransport> transport;
+    std::vector<int> lost;
+    Survivors::Interrupted interrupted = Survivors::Interrupted::kNone;
+  };
+  std::unique_ptr<TcpTransport> make_tcp_subgroup(const std::string& group,
+                                                  const std::vector<int>& members);
+  SurvivingTcp shrink_tcp();
+  // Called once, from the control plane's thread, when the group ends.
+  void set_failure_listener(std::function<void(const std::string&)> listener);
+
   // As run(), but the work between the call's begin and its commitment is the caller's: for a
   // transport that sends some of its bytes over others. The caller compares signatures itself.
   void run_with(const CollectiveCall& call, const std::function<void()>& body);
@@ -57,6 +72,7 @@ class TcpTransport : public Transport {
     uint64_t wants_renewal = 0;
   };
 
+  // Runs the body; an error of this rank's own ends the group for the others too.
   template <typename Body>
   void guarded(const Body& body);
   template <typename Body>
@@ -72,6 +88,10 @@ class TcpTransport : public Transport {
   void broadcast(const CollectiveCall& call);
   void barrier();
   void commit();
+  // In the group of survivors: the all_reduce that was interrupted, from the result of `root` or,
+  // if that is none, from the kept inputs.
+  void finish(Recovery&& kept, std::optional<int> root, bool has_result);
+  void reduce_all(const CollectiveCall& call);
 
   // Puts the exchange of greetings with every peer at the head of the transfers, once per call.
   void add_greetings(Transfers& transfers);
@@ -82,6 +102,7 @@ class TcpTransport : public Transport {
   std::unique_ptr<TcpMesh> make_mesh(const std::string& group, const std::vector<int>& members);
   void renew_connections_if_due();
 
+  std::function<void(const std::string&)> failure_listener_;
   std::unique_ptr<TcpMesh> mesh_;  // replaced only under mesh_mutex_, by the thread of the calls
   std::mutex mesh_mutex_;          // for abort(), which comes from any
   const TcpTransportOptions options_;
@@ -94,6 +115,20 @@ class TcpTransport : public Transport {
   std::vector<std::byte> scratch_;
   Recovery recovery_;
 };
+
+template <typename Body>
+void TcpTransport::guarded(const Body& body) {
+  mesh_->control().throw_if_failed();
+  try {
+    body();
+  } catch (const PeerFailure&) {
+    throw;
+  } catch (const std::exception& error) {
+    mesh_->control().fail(error.what());
+    throw;
+  }
+  mesh_->control().leave();
+}
 
 // Rendezvous and mesh for a whole launch.
 std::unique_ptr<TcpTransport> make_tcp_transport(const CommunicatorOptions& options);

@@ -10,9 +10,6 @@
 namespace deepseek_train::collectives {
 namespace {
 
-// Enough for many records in one system call.
-constexpr size_t kReadBytes = 256 << 10;
-
 BioHandle bio_over(const std::string& text) {
   return BioHandle(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
 }
@@ -43,8 +40,6 @@ TlsContext::TlsContext(const TlsOptions& options, std::shared_ptr<const Credenti
   // Every connection proves itself anew: nothing is resumed.
   SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
   SSL_CTX_set_num_tickets(context, 0);
-  SSL_CTX_set_read_ahead(context, 1);
-  SSL_CTX_set_default_read_buffer_len(context, kReadBytes);
   SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
                      &TlsStream::verify_certificate);
   load_trusted(*credentials_);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 
 #include "deepseek_train/core/error.h"
 
@@ -15,6 +16,8 @@ namespace {
 constexpr size_t kBatchBytes = 128 << 10;
 // Most that one try_recv decrypts, so that sending gets its turn.
 constexpr size_t kReceiveBytes = 256 << 10;
+// Of one system call, encrypted.
+constexpr size_t kReadBytes = 128 << 10;
 
 TlsStream* stream_of(BIO* bio) { return static_cast<TlsStream*>(BIO_get_data(bio)); }
 
@@ -38,12 +41,22 @@ int TlsStream::write_record(BIO* bio, const char* bytes, size_t count, size_t* w
 }
 
 int TlsStream::read_socket(BIO* bio, char* bytes, size_t count, size_t* received) {
+  TlsStream& stream = *stream_of(bio);
   BIO_clear_retry_flags(bio);
-  const ssize_t result = ::recv(stream_of(bio)->socket_.get(), bytes, count, 0);
-  *received = static_cast<size_t>(std::max<ssize_t>(result, 0));
-  if (result < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
-    BIO_set_retry_read(bio);
-  return result > 0;
+  *received = 0;
+  if (stream.num_taken_ == stream.num_arrived_) {
+    const ssize_t result =
+        ::recv(stream.socket_.get(), stream.arrived_.data(), stream.arrived_.size(), 0);
+    if (result < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+      BIO_set_retry_read(bio);
+    if (result <= 0) return 0;
+    stream.num_taken_ = 0;
+    stream.num_arrived_ = static_cast<size_t>(result);
+  }
+  *received = std::min(count, stream.num_arrived_ - stream.num_taken_);
+  std::memcpy(bytes, stream.arrived_.data() + stream.num_taken_, *received);
+  stream.num_taken_ += *received;
+  return 1;
 }
 
 long TlsStream::control(BIO*, int command, long, void*) { return command == BIO_CTRL_FLUSH; }
@@ -70,6 +83,7 @@ TlsStream::TlsStream(std::shared_ptr<const TlsContext> context, const BIO_METHOD
     : context_(std::move(context)),
       socket_(std::move(socket)),
       expected_rank_(expected_rank),
+      arrived_(kReadBytes),
       ssl_(SSL_new(context_->get())) {
   BIO* bio = BIO_new(method);
   DST_CHECK_AS(Internal, ssl_ && bio, "SSL_new: ", openssl_error());

@@ -10,8 +10,9 @@
 
 namespace deepseek_train::collectives {
 
-// OpenSSL writes its records into a buffer of ours, many of them to a system call, and reads many
-// ahead. A batch counts as sent when the socket has taken all of it.
+// OpenSSL writes its records into a buffer of ours and reads them from another, many of them to a
+// system call. (Its own read-ahead moves all that it holds for every record.) A batch counts as
+// sent when the socket has taken all of it.
 class TlsStream : public Stream {
  public:
   // `expected_rank` of the launch must be at the other end, or any rank for kUnproven.
@@ -57,7 +58,10 @@ class TlsStream : public Stream {
   std::string refusal_;             // why this end refused the other
   std::vector<std::byte> records_;  // encrypted, from num_flushed_ on not yet taken by the socket
   size_t num_flushed_ = 0;
-  size_t batch_bytes_ = 0;  // in clear text, in records_
+  size_t batch_bytes_ = 0;          // in clear text, in records_
+  std::vector<std::byte> arrived_;  // encrypted, from num_taken_ on not yet taken by OpenSSL
+  size_t num_taken_ = 0;
+  size_t num_arrived_ = 0;
   uint64_t bytes_under_key_ = 0;
   SslHandle ssl_;  // last: it holds a BIO that points here
 };
