@@ -52,7 +52,7 @@ std::vector<std::string> run_on_hosts(const std::vector<int>& hosts,
         mine.launch.rendezvous_port = port;
         NativeCommunicator communicator(
             make_hierarchical_transport(mine, static_cast<uint64_t>(1000 + hosts[rank])), job_id,
-            mine.timeout);
+            mine);
         body(communicator);
       } catch (...) {
         errors[rank] = test_support::current_error();

@@ -47,8 +47,10 @@ std::unique_ptr<Communicator> make_ranks(const Communicator& base, const std::st
   options.recoverable = recoverable;
   options.min_read_bytes = 256 << 10;
   options.probe = kill_at_zero;
+  CommunicatorOptions communication;
+  communication.timeout = timeout;
   return std::make_unique<NativeCommunicator>(std::make_unique<ShmTransport>(options), group,
-                                              timeout);
+                                              communication);
 }
 
 // Small whole numbers, so that every sum is exact.

@@ -190,6 +190,13 @@ Survivors NcclCommunicator::shrink() {
   return survivors;
 }
 
+std::unique_ptr<Communicator> NcclCommunicator::admit(std::chrono::milliseconds) {
+  throw Unavailable(
+      "the nccl backend cannot take in another process; admit it to a native communicator and make "
+      "a "
+      "new one");
+}
+
 void NcclCommunicator::abort(const std::string& reason) noexcept { group_->fail(reason); }
 
 std::unique_ptr<Communicator> make_nccl_communicator(const NcclContext& context,

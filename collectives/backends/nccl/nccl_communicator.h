@@ -22,6 +22,7 @@ class NcclCommunicator : public Communicator {
   std::unique_ptr<Communicator> split(int color, int key) override;
   std::unique_ptr<SharedBuffer> allocate_shared(size_t bytes) override;
   Survivors shrink() override;
+  std::unique_ptr<Communicator> admit(std::chrono::milliseconds patience) override;
   void abort(const std::string& reason) noexcept override;
 
   void set_caller_stream(void* stream) { group_->set_caller_stream(stream); }

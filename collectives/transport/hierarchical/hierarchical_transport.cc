@@ -43,8 +43,11 @@ HierarchicalTransport::HierarchicalTransport(std::unique_ptr<TcpTransport> world
                                              std::string group, std::chrono::milliseconds timeout)
     : layout_(std::move(layout)), timeout_(timeout), world_(std::move(world)) {
   const auto& neighbours = layout_.ranks_of(host());
-  local_ = std::make_unique<ShmTransport>(concat(group, "/host.", host()), index(),
-                                          static_cast<int>(neighbours.size()), timeout);
+  local_ = std::make_unique<ShmTransport>(
+      ShmTransportOptions{.group = concat(group, "/host.", host()),
+                          .rank = index(),
+                          .size = static_cast<int>(neighbours.size()),
+                          .timeout = timeout});
   if (index() == 0 || layout_.is_even()) {
     std::vector<int> column;
     for (int h = 0; h < layout_.num_hosts(); ++h) column.push_back(layout_.ranks_of(h)[index()]);

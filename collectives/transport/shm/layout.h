@@ -74,6 +74,8 @@ struct Departure {
   uint32_t last_arena;
   uint32_t has_entered;
   uint32_t is_input_kept;
+  uint32_t
+      may_redo;  // the buffer of that call surely lives: in an arena, or `recoverable` demands it
   int32_t new_rank;  // decided by the scribe; -1: counted as lost
   CallSignature signature;
 };

@@ -6,7 +6,8 @@
 //
 //   someone completed my call      -> the result stands, the lost ranks' part in it
 //   all members were in it         -> entered by all: finished from the journals (arena), or redone
-//                                     from the kept inputs; else redone: no input has been touched
+//                                     from the kept inputs; else redone, if the buffers surely
+//                                     live: no input has been touched
 //   some member had not come to it -> untouched; the caller makes it again
 #include <algorithm>
 
@@ -57,6 +58,9 @@ void ShmTransport::publish_departure() {
   mine.has_entered = pending_->sequence == sequence_;
   mine.open_step = open_step_;
   mine.is_input_kept = is_input_kept_;
+  const CollectiveCall& call = pending_->call;
+  mine.may_redo = options_.recoverable ||
+                  arenas_.find(call.out, call.count * size_bytes(call.dtype)).arena != nullptr;
   mine.signature = sign(pending_->call, pending_->sequence);
 }
 
@@ -65,18 +69,22 @@ ShmTransport::Settlement ShmTransport::settle(const Verdict& verdict, uint32_t r
     return {Interrupted::kNone, false};
   const Departure& mine = group_.layout().rank(rank()).departure;
   const bool is_in_arena = mine.has_entered && signature_.arena != 0 && are_all_in_my_arena();
-  bool is_completed_somewhere = false, are_all_in_it = true, are_all_inputs_kept = true;
+  bool is_completed_somewhere = false, are_all_in_it = true, are_all_inputs_kept = true,
+       may_redo = true;
   for (const int r : verdict.members) {
     const Departure& theirs = group_.layout().rank(r).departure;
     is_completed_somewhere |= theirs.num_completed >= mine.pending;
     are_all_in_it &=
         theirs.pending == mine.pending && is_same_call(theirs.signature, mine.signature);
     are_all_inputs_kept &= theirs.is_input_kept != 0;
+    may_redo &= theirs.may_redo != 0;
   }
   if (is_completed_somewhere)
     return {is_in_arena || options_.recoverable ? Interrupted::kIncludesLost : Interrupted::kNone,
             false};
   if (!are_all_in_it) return {Interrupted::kUntouched, false};
+  // Private memory that nobody asked to keep may be gone: its owner has left the call.
+  if (!verdict.was_entered_by_all && !may_redo) return {Interrupted::kUntouched, false};
   if (!verdict.was_entered_by_all) return {Interrupted::kWithoutLost, true};
   if (is_in_arena) {
     finish_in_arena(verdict, round);

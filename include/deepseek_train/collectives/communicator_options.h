@@ -42,7 +42,8 @@ struct CommunicatorOptions {
   // text, and logs a warning.
   bool insecure_network = false;
   // Keeps what shrink() needs to finish an interrupted all_reduce on private memory: a copy of its
-  // input. (Memory from allocate_shared needs none.)
+  // input. The buffer must then live until shrink() has returned, also while the call's error is
+  // being handled. (Memory from allocate_shared needs no copy.)
   bool recoverable = false;
   // Get, if not null: of every kind of call its number, bytes, seconds and quantiles of its time
   // (cumulative, every 10 s and at the end; the step is the number of calls so far), and a span of
