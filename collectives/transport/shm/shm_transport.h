@@ -41,6 +41,8 @@ struct ShmTransportOptions {
 class ShmTransport final : public Transport {
  public:
   explicit ShmTransport(const ShmTransportOptions& options);
+  // Over a segment in which all ranks stand already: lets tests put all ranks on one mapping.
+  ShmTransport(const ShmTransportOptions& options, Mapping segment);
 
   int rank() const override { return group_.rank(); }
   int size() const override { return group_.size(); }
