@@ -98,6 +98,7 @@ class ShmTransport final : public Transport {
 
   bool will_read(size_t bytes) const;
   bool is_tuned(size_t bytes) const;
+  WayTuner& tuner_of(size_t bytes) { return tuners_[WayTuner::size_class_of(bytes)]; }
 
   // Shows this rank's call to the others and takes the step that opens it.
   void open_call(const CollectiveCall& call, const ArenaLocation& location);
@@ -138,7 +139,7 @@ class ShmTransport final : public Transport {
   const ShmTransportOptions options_;
   ShmGroup group_;
   PeerMemory peers_;
-  WayTuner tuner_;
+  WayTuner tuners_[kNumSizeClasses] = {WayTuner(0), WayTuner(1)};
   ArenaRegistry arenas_;
   uint64_t sequence_ = 0;
   uint64_t num_completed_ = 0;
