@@ -42,12 +42,12 @@ void ShmTransport::all_reduce(const CollectiveCall& call) {
     if (location.arena) stage();
     open_step_ = group_.advance();
   }
-  if (is_tuned(bytes)) tuner_.decide(group_);
+  if (is_tuned(bytes)) tuner_of(bytes).decide(group_);
   if (will_read)
     all_reduce_by_reading(call);
   else
     all_reduce_staged(call);
-  if (is_tuned(bytes)) tuner_.note(group_, bytes, Clock::now() - start);
+  if (is_tuned(bytes)) tuner_of(bytes).note(group_, bytes, Clock::now() - start);
   if (options_.recoverable) group_.wait_for_all(group_.advance());  // all have the whole result
   is_input_kept_ = false;
 }
@@ -59,7 +59,8 @@ bool ShmTransport::is_tuned(size_t bytes) const {
 
 bool ShmTransport::will_read(size_t bytes) const {
   if (!peers_.is_permitted() || bytes < options_.min_read_bytes) return false;
-  return options_.private_way == PrivateWay::kRead || tuner_.will_read();
+  return options_.private_way == PrivateWay::kRead ||
+         tuners_[WayTuner::size_class_of(bytes)].will_read();
 }
 
 void ShmTransport::keep_input(const CollectiveCall& call) {

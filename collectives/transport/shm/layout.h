@@ -27,6 +27,9 @@ inline constexpr size_t kJournalBytes = 8 << 10;
 // everybody has read.
 inline constexpr size_t kNumSlots = 4;
 
+// Of large private buffers; see way_tuner.h.
+inline constexpr int kNumSizeClasses = 2;
+
 // A number that only grows (modulo 2^32), with those who sleep until it does.
 struct alignas(64) Counter {
   // The number below, above it what its owner has to say with it: of a rank's step a digest of the
@@ -91,7 +94,7 @@ struct alignas(64) RankBlock {
   // Of the current and the previous call: a rank may be one call ahead of one that still compares.
   SharedSignature calls[2];
   SharedSignature message;
-  std::atomic<uint64_t> way_times[2];  // see way_tuner.h
+  std::atomic<uint64_t> way_times[kNumSizeClasses][2];  // see way_tuner.h
   Departure departure;
 };
 

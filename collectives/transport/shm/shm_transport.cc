@@ -39,6 +39,12 @@ ShmTransport::ShmTransport(const ShmTransportOptions& options)
     guarded([&] { peers_.probe(group_); });
 }
 
+ShmTransport::ShmTransport(const ShmTransportOptions& options, Mapping segment)
+    : options_(options),
+      group_(std::move(segment), options.rank, options.size, options.timeout),
+      sources_(options.size),
+      buffers_(options.size) {}
+
 ShmTransport::ShmTransport(const ShmTransportOptions& options, std::span<const ProcessId> members,
                            const ShmTransport& whole)
     : options_(options),

@@ -41,6 +41,8 @@ struct ShmTransportOptions {
 class ShmTransport final : public Transport {
  public:
   explicit ShmTransport(const ShmTransportOptions& options);
+  // Over a segment in which all ranks stand already: lets tests put all ranks on one mapping.
+  ShmTransport(const ShmTransportOptions& options, Mapping segment);
 
   int rank() const override { return group_.rank(); }
   int size() const override { return group_.size(); }
@@ -52,8 +54,11 @@ class ShmTransport final : public Transport {
   void recv(std::span<std::byte> bytes, int from) override;
   std::unique_ptr<Transport> make_subgroup(const std::string& group,
                                            const std::vector<int>& members) override;
-  // The survivors of a shrink keep their arenas: buffers from allocate_shared are reduced in place
-  // in the new group too.
+  // The survivors keep their arenas: buffers from allocate_shared are reduced in place in the new
+  // group too. A rank that was only stopped and goes on later may still copy the one block of an
+  // arena (8 KiB of sums) that it was at; before it writes another it finds itself left behind. End
+  // such a process (errors give its pid), or do not use the old arena again. Which ranks are left
+  // is agreed on through the segment, so `group` is not needed.
   SurvivingTransport shrink(const std::string& group) override;
   std::unique_ptr<SharedBuffer> allocate_shared(size_t bytes) override;
   void abort(std::string_view reason) noexcept override { group_.fail(reason); }
@@ -93,6 +98,7 @@ class ShmTransport final : public Transport {
 
   bool will_read(size_t bytes) const;
   bool is_tuned(size_t bytes) const;
+  WayTuner& tuner_of(size_t bytes) { return tuners_[WayTuner::size_class_of(bytes)]; }
 
   // Shows this rank's call to the others and takes the step that opens it.
   void open_call(const CollectiveCall& call, const ArenaLocation& location);
@@ -118,11 +124,13 @@ class ShmTransport final : public Transport {
 
   // Of a shrink, see shrink.cc.
   struct Settlement {
-    Survivors::Interrupted outcome;
-    bool must_redo;  // in the new group
+    Survivors::Interrupted outcome = Survivors::Interrupted::kNone;
+    bool must_redo = false;     // in the new group
+    bool must_restore = false;  // the input before that
   };
   void publish_departure();
   Settlement settle(const Verdict& verdict, uint32_t round);
+  bool are_all_calls_the_same() const;
   void finish_in_arena(const Verdict& verdict, uint32_t round);
   std::unique_ptr<ShmTransport> make_successor(const Verdict& verdict, uint32_t round);
   SurvivingTransport conclude(std::unique_ptr<ShmTransport> successor, const Verdict& verdict,
@@ -131,7 +139,7 @@ class ShmTransport final : public Transport {
   const ShmTransportOptions options_;
   ShmGroup group_;
   PeerMemory peers_;
-  WayTuner tuner_;
+  WayTuner tuners_[kNumSizeClasses] = {WayTuner(0), WayTuner(1)};
   ArenaRegistry arenas_;
   uint64_t sequence_ = 0;
   uint64_t num_completed_ = 0;

@@ -65,10 +65,8 @@ void ShmTransport::publish_departure() {
 }
 
 ShmTransport::Settlement ShmTransport::settle(const Verdict& verdict, uint32_t round) {
-  if (!pending_ || pending_->call.kind != Collective::kAllReduce || size() == 1)
-    return {Interrupted::kNone, false};
+  if (!pending_ || pending_->call.kind != Collective::kAllReduce || size() == 1) return {};
   const Departure& mine = group_.layout().rank(rank()).departure;
-  const bool is_in_arena = mine.has_entered && signature_.arena != 0 && are_all_in_my_arena();
   bool is_completed_somewhere = false, are_all_in_it = true, are_all_inputs_kept = true,
        may_redo = true;
   for (const int r : verdict.members) {
@@ -79,19 +77,29 @@ ShmTransport::Settlement ShmTransport::settle(const Verdict& verdict, uint32_t r
     are_all_inputs_kept &= theirs.is_input_kept != 0;
     may_redo &= theirs.may_redo != 0;
   }
+  const bool is_in_arena = mine.has_entered && signature_.arena != 0 && are_all_in_my_arena();
   if (is_completed_somewhere)
-    return {is_in_arena || options_.recoverable ? Interrupted::kIncludesLost : Interrupted::kNone,
-            false};
-  if (!are_all_in_it) return {Interrupted::kUntouched, false};
-  // Private memory that nobody asked to keep may be gone: its owner has left the call.
-  if (!verdict.was_entered_by_all && !may_redo) return {Interrupted::kUntouched, false};
-  if (!verdict.was_entered_by_all) return {Interrupted::kWithoutLost, true};
+    return {is_in_arena || options_.recoverable ? Interrupted::kIncludesLost : Interrupted::kNone};
+  if (!are_all_in_it) return {Interrupted::kUntouched};
+  if (!verdict.was_entered_by_all || !are_all_calls_the_same()) {
+    // Private memory that nobody asked to keep may be gone: its owner has left the call.
+    if (!may_redo) return {Interrupted::kUntouched};
+    return {.outcome = Interrupted::kWithoutLost, .must_redo = true};
+  }
   if (is_in_arena) {
     finish_in_arena(verdict, round);
-    return {Interrupted::kIncludesLost, false};
+    return {Interrupted::kIncludesLost};
   }
-  if (!are_all_inputs_kept) return {Interrupted::kNone, false};
-  return {Interrupted::kWithoutLost, true};
+  if (!are_all_inputs_kept) return {Interrupted::kNone};
+  return {.outcome = Interrupted::kWithoutLost, .must_redo = true, .must_restore = true};
+}
+
+// Of the lost ranks too. If one had made another call, all found that out before they wrote.
+bool ShmTransport::are_all_calls_the_same() const {
+  const CallSignature& mine = group_.layout().rank(rank()).departure.signature;
+  for (int r = 0; r < size(); ++r)
+    if (!is_same_call(group_.call_of(r, mine.sequence), mine)) return false;
+  return true;
 }
 
 // Every member finishes its own slice, and the lost ranks' slices are shared out. Whoever takes one
@@ -132,8 +140,8 @@ SurvivingTransport ShmTransport::conclude(std::unique_ptr<ShmTransport> successo
                                           const Verdict& verdict, const Settlement& settlement) {
   if (!settlement.must_redo) return {std::move(successor), verdict.lost, settlement.outcome};
   const CollectiveCall& call = pending_->call;
-  const size_t bytes = call.count * size_bytes(call.dtype);
-  if (verdict.was_entered_by_all) copy_bytes(call.out, kept_input_.data(), bytes);
+  if (settlement.must_restore)
+    copy_bytes(call.out, kept_input_.data(), call.count * size_bytes(call.dtype));
   try {
     successor->run(call);
     return {std::move(successor), verdict.lost, settlement.outcome};

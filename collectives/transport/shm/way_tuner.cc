@@ -12,7 +12,8 @@ void WayTuner::note(ShmGroup& group, size_t bytes, std::chrono::nanoseconds elap
   if (++num_calls_ < kTrials) return;
   RankBlock& mine = group.layout().rank(group.rank());
   for (int way : {0, 1})
-    mine.way_times[way].store(static_cast<uint64_t>(best_[way] * 1024), std::memory_order_relaxed);
+    mine.way_times[size_class_][way].store(static_cast<uint64_t>(best_[way] * 1024),
+                                           std::memory_order_relaxed);
 }
 
 void WayTuner::decide(const ShmGroup& group) {
@@ -20,7 +21,8 @@ void WayTuner::decide(const ShmGroup& group) {
   uint64_t sums[2] = {0, 0};
   for (int r = 0; r < group.size(); ++r) {
     for (int way : {0, 1})
-      sums[way] += group.layout().rank(r).way_times[way].load(std::memory_order_relaxed);
+      sums[way] +=
+          group.layout().rank(r).way_times[size_class_][way].load(std::memory_order_relaxed);
   }
   is_reading_ = sums[1] < sums[0];
   has_decided_ = true;

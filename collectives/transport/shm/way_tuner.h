@@ -14,6 +14,10 @@ namespace deepseek_train::collectives {
 // same times, so they decide alike. Neither way changes a bit of a result.
 class WayTuner {
  public:
+  // Sizes in the caches' reach and beyond are decided for themselves.
+  static int size_class_of(size_t bytes) { return bytes < size_t{16} << 20 ? 0 : 1; }
+  explicit WayTuner(int size_class) : size_class_(size_class) {}
+
   bool will_read() const { return num_calls_ < kTrials ? num_calls_ % 2 == 1 : is_reading_; }
   // After a large private call: its time, on this rank.
   void note(ShmGroup& group, size_t bytes, std::chrono::nanoseconds elapsed);
@@ -22,6 +26,7 @@ class WayTuner {
 
  private:
   static constexpr int kTrials = 6;
+  int size_class_;
   int num_calls_ = 0;
   bool has_decided_ = false;
   bool is_reading_ = false;
