@@ -172,6 +172,7 @@ void NcclGroup::settle_new(ncclComm_t parent, const char* what) {
     check_health({}, deadline);
   }
   settle(handle_of(comm_), {}, what);
+  is_connected_ = true;
 }
 
 void NcclGroup::await(const UniqueEvent& event, const CallSignature& call) {
@@ -245,7 +246,12 @@ void NcclGroup::stop_kernels() noexcept {
 // Mutex held. False if it took too long.
 bool NcclGroup::wait_for_pending_work() noexcept {
   const auto deadline = Clock::now() + kPatience;
-  for (const Backoff backoff; has_pending_work(); backoff.pause()) {
+  const auto is_revoking = [this] {
+    ncclResult_t state = ncclSuccess;
+    return comm_ && nccl().comm_get_async_error(comm_, &state) == ncclSuccess &&
+           state == ncclInProgress;
+  };
+  for (const Backoff backoff; has_pending_work() || is_revoking(); backoff.pause()) {
     if (Clock::now() > deadline) return false;
   }
   return true;

@@ -101,6 +101,7 @@ class NcclGroup : public std::enable_shared_from_this<NcclGroup> {
 
   std::mutex mutex_;  // NCCL's calls
   ncclComm_t comm_ = nullptr;
+  bool is_connected_ = false;
   std::shared_ptr<UniqueEvent> last_;  // of the latest call
 
   mutable std::mutex failure_mutex_;
