@@ -279,6 +279,38 @@ TEST(TcpHeartbeatTest, AFrozenRankIsNamedWithinASecondAndTheOthersGoOn) {
   for (int rank : {0, 1, 3}) EXPECT_EQ(outcomes[rank].report, "");
 }
 
+// Frozen ranks may live on the other side of a split network.
+TEST(TcpHeartbeatTest, OnlyOneHalfOfASplitGroupGoesOn) {
+  for (const int first_frozen : {0, 2}) {
+    const auto outcomes = run_rank_processes(
+        4,
+        [&](Communicator& communicator) -> std::string {
+          std::vector<float> data(1000, 1.0f);
+          const int rank = communicator.rank();
+          try {
+            for (int round = 0;; ++round) {
+              if (round == 5 && rank / 2 == first_frozen / 2) ::raise(SIGSTOP);
+              communicator.all_reduce(std::span(data), ReduceOp::kAvg);
+            }
+          } catch (const Unavailable&) {
+          }
+          try {
+            communicator.shrink().communicator->barrier();
+            return "went on";
+          } catch (const Unavailable& error) {
+            return error.what();
+          }
+        },
+        tcp());
+    const int survivor = first_frozen == 0 ? 2 : 0;
+    for (int rank : {survivor, survivor + 1}) {
+      EXPECT_TRUE(contains(outcomes[rank].report,
+                           first_frozen == 0 ? "the larger part of a split network" : "went on"))
+          << outcomes[rank].report;
+    }
+  }
+}
+
 TEST(TcpHeartbeatTest, AComputingRankIsNoAlarm) {
   const auto pause = is_long_test() ? 30s : 2s;
   const auto errors = errors_of_ranks(

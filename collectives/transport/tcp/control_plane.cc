@@ -193,9 +193,10 @@ std::vector<ControlPlane::View> ControlPlane::views() const {
   std::lock_guard lock(mutex_);
   std::vector<View> views(peers_.size());
   for (size_t peer = 0; peer < peers_.size(); ++peer)
-    views[peer] = {peers_[peer].is_open && !peers_[peer].is_lost && !peers_[peer].has_left,
-                   peers_[peer].text};
-  views[rank_] = {true, text_};
+    views[peer] = {.is_gone = !peers_[peer].is_open || peers_[peer].has_left,
+                   .is_silent = peers_[peer].is_lost,
+                   .text = peers_[peer].text};
+  views[rank_] = {.text = text_};
   return views;
 }
 

@@ -71,7 +71,8 @@ class ControlPlane {
 
   // The agreement of survivors: every rank has one text, the latest of which all others see.
   struct View {
-    bool is_reachable = false;
+    bool is_gone = false;         // its connection is closed: the process has ended or left
+    bool is_silent = false;       // it may live where it cannot be reached
     std::vector<std::byte> text;  // empty: none yet
   };
   void publish(std::vector<std::byte> text);

@@ -75,7 +75,7 @@ void TcpMesh::call(Connections& made, int peer, Channel channel, Deadline deadli
       write_all(*stream, std::as_bytes(std::span(&mine, 1)), deadline, interrupt) &&
       read_all(*stream, std::as_writable_bytes(std::span(&theirs, 1)), deadline, interrupt);
   DST_CHECK_AS(Timeout, ok, "rank ", peer, " at ", endpoint.host, ":", endpoint.port,
-               " did not answer within ", timeout().count(), " ms");
+               " closed the connection or did not answer within ", timeout().count(), " ms");
   DST_CHECK_AS(DataCorruption,
                theirs.magic == kMagic && theirs.key == options_.key && theirs.rank == peer &&
                    theirs.channel == channel,

@@ -15,8 +15,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// By old rank: 1 for lost. Grows only.
+// By old rank. Grows only.
 using LostSet = std::vector<uint8_t>;
+constexpr uint8_t kSilent = 1;
+constexpr uint8_t kGone = 2;
 
 // What a rank publishes, followed by its LostSet.
 struct Statement {
@@ -46,6 +48,7 @@ class Agreement {
   SurvivorGroup run() {
     for (;;) {
       if (await_agreement()) return take();  // others hold the group that we formed last
+      check_majority();
       try {
         form();
         pass_barrier();
@@ -80,7 +83,8 @@ class Agreement {
       if (peer == mesh_.rank()) continue;
       const auto& text = views[peer].text;
       if (text.size() == sizeof(Statement) + lost_.size()) take_in(peer, text);
-      if (!views[peer].is_reachable) lost_[peer] = 1;
+      if (views[peer].is_silent) lost_[peer] = std::max(lost_[peer], kSilent);
+      if (views[peer].is_gone) lost_[peer] = kGone;
     }
     if (lost_ == before) return;
     deadline_ = std::max(deadline_, Clock::now() + mesh_.timeout() / 4);
@@ -95,7 +99,7 @@ class Agreement {
     DST_CHECK_AS(Unavailable, !lost_sets_[peer][mesh_.rank()], mesh_.control().name_rank(peer),
                  " counts this rank ", mesh_.rank(),
                  " as lost: it was silent for too long; it must start anew");
-    for (size_t r = 0; r < lost_.size(); ++r) lost_[r] |= lost_sets_[peer][r];
+    for (size_t r = 0; r < lost_.size(); ++r) lost_[r] = std::max(lost_[r], lost_sets_[peer][r]);
   }
 
   bool all_agree() const {
@@ -114,7 +118,8 @@ class Agreement {
 
   void count_silent_as_lost() {
     for (int peer = 0; peer < mesh_.size(); ++peer) {
-      if (peer != mesh_.rank() && lost_sets_[peer] != lost_) lost_[peer] = 1;
+      if (peer != mesh_.rank() && lost_sets_[peer] != lost_)
+        lost_[peer] = std::max(lost_[peer], kSilent);
     }
     deadline_ = Clock::now() + mesh_.timeout() / 4;
     publish();
@@ -125,6 +130,26 @@ class Agreement {
     std::memcpy(text.data(), &mine_, sizeof(mine_));
     std::memcpy(text.data() + sizeof(mine_), lost_.data(), lost_.size());
     mesh_.control().publish(std::move(text));
+  }
+
+  // Two parts of a split network must not both go on.
+  void check_majority() const {
+    int num_members = 0, num_silent = 0, lowest_silent = mesh_.size(), lowest_member = mesh_.size();
+    for (int r = mesh_.size() - 1; r >= 0; --r) {
+      if (lost_[r] == kSilent) {
+        ++num_silent;
+        lowest_silent = r;
+      } else if (!lost_[r]) {
+        ++num_members;
+        lowest_member = r;
+      }
+    }
+    DST_CHECK_AS(
+        Unavailable,
+        num_members > num_silent || (num_members == num_silent && lowest_member < lowest_silent),
+        num_members, " survivors cannot go on: ", num_silent,
+        " ranks are silent, which may be the larger part of a split network; start anew "
+        "from a checkpoint");
   }
 
   void form() {

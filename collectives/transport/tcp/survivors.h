@@ -25,7 +25,9 @@ struct SurvivorGroup {
 // group stands for all, even if it has meanwhile lost somebody again, which its next call finds.
 //
 // Who has not published anything within the mesh's timeout counts as lost. Throws Unavailable if
-// this rank was itself counted as lost.
+// this rank was itself counted as lost, or if those that are lost but not known to have ended could
+// go on as well, as the larger part of a split network (of equal parts that with the lowest rank goes
+// on).
 SurvivorGroup form_survivor_group(TcpMesh& mesh, Interfaces interfaces,
                                   const Recovery::Progress& progress);
 

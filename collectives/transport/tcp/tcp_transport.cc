@@ -14,7 +14,10 @@
 namespace deepseek_train::collectives {
 namespace {
 
-// Up to here every rank sends everything to all: one exchange instead of two.
+// What a rank may send so that an all_reduce takes one exchange, everything to everybody, instead
+// of two.
+constexpr size_t kSmallTraffic = 128 << 10;
+// Up to here a broadcast goes straight from the root to all.
 constexpr size_t kSmallBytes = 8 << 10;
 // Most of what a reduce_scatter receives before it reduces.
 constexpr size_t kScratchBytes = 32 << 20;
@@ -157,7 +160,7 @@ void TcpTransport::reduce_all(const CollectiveCall& call) {
   const size_t element_bytes = size_bytes(call.dtype);
   const Algorithm algorithm = element_bytes == 2 ? options_.algorithm_16_bit : options_.algorithm;
   if (algorithm == Algorithm::kRing) return all_reduce_ring(call);
-  if (call.count * element_bytes <= kSmallBytes) return all_reduce_once(call);
+  if (call.count * element_bytes * (size() - 1) <= kSmallTraffic) return all_reduce_once(call);
   all_reduce_direct(call);
 }
 

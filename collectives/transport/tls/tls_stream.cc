@@ -19,6 +19,8 @@ constexpr size_t kReceiveBytes = 256 << 10;
 // Of one system call, encrypted.
 constexpr size_t kReadBytes = 128 << 10;
 
+bool would_block() { return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR; }
+
 TlsStream* stream_of(BIO* bio) { return static_cast<TlsStream*>(BIO_get_data(bio)); }
 
 }  // namespace
@@ -45,18 +47,26 @@ int TlsStream::read_socket(BIO* bio, char* bytes, size_t count, size_t* received
   BIO_clear_retry_flags(bio);
   *received = 0;
   if (stream.num_taken_ == stream.num_arrived_) {
-    const ssize_t result =
-        ::recv(stream.socket_.get(), stream.arrived_.data(), stream.arrived_.size(), 0);
-    if (result < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
-      BIO_set_retry_read(bio);
+    const ssize_t result = stream.fill();
+    if (result < 0 && would_block()) BIO_set_retry_read(bio);
     if (result <= 0) return 0;
-    stream.num_taken_ = 0;
-    stream.num_arrived_ = static_cast<size_t>(result);
   }
   *received = std::min(count, stream.num_arrived_ - stream.num_taken_);
   std::memcpy(bytes, stream.arrived_.data() + stream.num_taken_, *received);
   stream.num_taken_ += *received;
   return 1;
+}
+
+ssize_t TlsStream::fill() {
+  const ssize_t received = ::recv(socket_.get(), arrived_.data(), arrived_.size(), 0);
+  num_taken_ = 0;
+  num_arrived_ = static_cast<size_t>(std::max<ssize_t>(received, 0));
+  return received;
+}
+
+bool TlsStream::has_nothing_to_read() {
+  if (num_taken_ < num_arrived_ || SSL_pending(ssl_.get()) > 0) return false;
+  return fill() < 0 && would_block();
 }
 
 long TlsStream::control(BIO*, int command, long, void*) { return command == BIO_CTRL_FLUSH; }
@@ -161,7 +171,7 @@ size_t TlsStream::try_send(ByteSpans parts) {
 
 void TlsStream::encrypt(std::span<const std::byte> bytes) {
   if (bytes.empty()) return;
-  ERR_clear_error();
+  if (ERR_peek_error() != 0) ERR_clear_error();
   const int result = SSL_write(ssl_.get(), bytes.data(), static_cast<int>(bytes.size()));
   if (result <= 0) throw_error(result);
   bytes_under_key_ += bytes.size();
@@ -178,8 +188,7 @@ bool TlsStream::flush() {
   while (num_flushed_ < records_.size()) {
     const ssize_t sent = ::send(socket_.get(), records_.data() + num_flushed_,
                                 records_.size() - num_flushed_, MSG_NOSIGNAL);
-    if (sent < 0 && errno == EINTR) continue;
-    if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return false;
+    if (sent < 0 && would_block()) return false;
     is_broken_ = sent < 0;
     if (is_broken_) break;
     num_flushed_ += static_cast<size_t>(sent);
@@ -192,8 +201,8 @@ bool TlsStream::flush() {
 size_t TlsStream::try_recv(std::span<std::byte> bytes) {
   size_t total = 0;
   const size_t limit = std::min(bytes.size(), kReceiveBytes);
-  while (total < limit) {
-    ERR_clear_error();
+  if (ERR_peek_error() != 0) ERR_clear_error();
+  while (total < limit && !has_nothing_to_read()) {
     const int result = SSL_read(ssl_.get(), bytes.data() + total, static_cast<int>(limit - total));
     if (result <= 0) {
       const int error = SSL_get_error(ssl_.get(), result);

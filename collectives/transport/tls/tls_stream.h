@@ -43,6 +43,10 @@ class TlsStream : public Stream {
   void encrypt(std::span<const std::byte> bytes);
   // True once the socket has taken all records.
   bool flush();
+  // What recv() returned into arrived_; only if that is empty.
+  ssize_t fill();
+  // True if OpenSSL would find nothing at all to read, which is much cheaper to see from here.
+  bool has_nothing_to_read();
   void change_key_if_due();
   bool check_identity(X509* certificate);
   std::string wanted() const;
