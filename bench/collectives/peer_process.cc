@@ -9,7 +9,7 @@
 namespace deepseek_train::bench {
 namespace {
 
-std::string quoted(const std::string& word) {
+std::string shell_word(const std::string& word) {
   std::string text = "'";
   for (const char c : word) text += c == '\'' ? "'\\''" : std::string(1, c);
   return text + "'";
@@ -19,7 +19,7 @@ std::string kept_variables() {
   std::string text;
   for (const char* name : {"PATH", "HOME", "TMPDIR"}) {
     if (const char* value = std::getenv(name))
-      text += concat(" ", quoted(concat(name, "=", value)));
+      text += concat(" ", shell_word(concat(name, "=", value)));
   }
   return text;
 }
@@ -28,7 +28,7 @@ std::string kept_variables() {
 
 std::map<size_t, double> run_peer(const std::vector<std::string>& command) {
   std::string line = "env -i" + kept_variables();
-  for (const auto& word : command) line += " " + quoted(word);
+  for (const auto& word : command) line += " " + shell_word(word);
   std::FILE* pipe = ::popen((line + " 2>&1").c_str(), "r");
   DST_CHECK_AS(Unavailable, pipe, "cannot start ", command[0]);
   std::map<size_t, double> medians;

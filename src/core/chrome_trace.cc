@@ -10,7 +10,7 @@ namespace {
 
 constexpr size_t kMaxSpans = 200'000;
 
-std::string quoted(std::string_view text) {
+std::string json_string(std::string_view text) {
   std::string json = "\"";
   for (const char c : text) {
     if (c == '"' || c == '\\') {
@@ -48,11 +48,11 @@ class ChromeTrace final : public TraceSink {
         lanes_.try_emplace(std::string(lane), static_cast<int>(lanes_.size())).first->second;
     spans_ += concat(",\n{\"ph\":\"X\",\"pid\":", rank_, ",\"tid\":", lane_number,
                      ",\"ts\":", microseconds(begin.time_since_epoch()),
-                     ",\"dur\":", microseconds(end - begin), ",\"name\":", quoted(name));
+                     ",\"dur\":", microseconds(end - begin), ",\"name\":", json_string(name));
     if (!details.empty()) {
       const char* separator = ",\"args\":{";
       for (const auto& [key, value] : details) {
-        spans_ += concat(separator, quoted(key), ":", quoted(value));
+        spans_ += concat(separator, json_string(key), ":", json_string(value));
         separator = ",";
       }
       spans_ += '}';
@@ -66,8 +66,8 @@ class ChromeTrace final : public TraceSink {
   }
 
   std::string metadata(std::string_view kind, int lane, std::string_view name) const {
-    return concat("{\"ph\":\"M\",\"pid\":", rank_, ",\"tid\":", lane, ",\"name\":", quoted(kind),
-                  ",\"args\":{\"name\":", quoted(name), "}}");
+    return concat("{\"ph\":\"M\",\"pid\":", rank_, ",\"tid\":", lane,
+                  ",\"name\":", json_string(kind), ",\"args\":{\"name\":", json_string(name), "}}");
   }
 
   std::string json() const {
