@@ -1,5 +1,13 @@
 // all_reduce of private memory: staged, and read from its owner's process; any alignment.
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <iterator>
 
 #include "collectives/transport/shm/shm_transport.h"
 #include "tests/collectives/values.h"
@@ -92,6 +100,41 @@ TEST_P(ShmPrivateTest, ProcessesGetTheSameBitsAsThreads) {
           if (!same_bits(data, reduction.expected)) return "other bits";
         }
         return "same bits";
+      },
+      {});
+  for (const auto& outcome : outcomes) EXPECT_EQ(outcome.report, "same bits");
+}
+
+// As in a container without ptrace permission: from here on the kernel refuses process_vm_readv to
+// this process.
+bool forbid_reading_peers() {
+  sock_filter code[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_vm_readv, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog program{static_cast<unsigned short>(std::size(code)), code};
+  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+TEST(ShmForbiddenReadTest, OneRankWithoutPermissionMakesAllStage) {
+  const Reduction<float> reduction(3, 600'011, ReduceOp::kSum);
+  const std::string group = unique_job_id();
+  const auto outcomes = test_support::run_rank_processes(
+      3,
+      [&](Communicator& communicator) -> std::string {
+        if (communicator.rank() == 1 && !forbid_reading_peers()) return "cannot forbid it";
+        const Way way{"", PrivateWay::kRead, false};
+        ShmTransport transport(options_for(way, communicator, group));
+        auto data = reduction.inputs[communicator.rank()];
+        transport.run({.kind = Collective::kAllReduce,
+                       .in = data.data(),
+                       .out = data.data(),
+                       .count = data.size(),
+                       .dtype = DType::kFloat32});
+        return same_bits(data, reduction.expected) ? "same bits" : "other bits";
       },
       {});
   for (const auto& outcome : outcomes) EXPECT_EQ(outcome.report, "same bits");
