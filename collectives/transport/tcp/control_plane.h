@@ -1,6 +1,8 @@
 // What ranks tell each other beside data: that they live, what they do, and why they end.
 #pragma once
 
+#include <poll.h>
+
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -48,6 +50,8 @@ class ControlPlane {
   // What a peer said it does over its data stream, which is fresher than its heartbeat.
   void note_call(int peer, const CallSignature& call);
 
+  // Takes in what has come by now, so that a call sees every end of the group that came before it.
+  void catch_up();
   bool has_failed() const { return has_failed_.load(std::memory_order_acquire); }
   // PeerFailure if another rank ended the group, Unavailable if this one did or found a rank dead.
   void throw_if_failed() const;
@@ -147,7 +151,8 @@ class ControlPlane {
   std::vector<std::byte> text_;
   std::function<void(const std::string&)> failure_listener_;
   bool is_stopping_ = false;
-  std::thread thread_;  // last: it uses the rest
+  std::vector<pollfd> poll_fds_;  // scratch of catch_up()
+  std::thread thread_;            // last: it uses the rest
 };
 
 }  // namespace deepseek_train::collectives

@@ -1,4 +1,4 @@
-// The control plane's thread.
+// The control plane's thread, and what it reads and writes.
 #include <poll.h>
 #include <signal.h>
 #include <sys/syscall.h>
@@ -61,8 +61,8 @@ void ControlPlane::tell_listener(std::unique_lock<std::mutex>& lock) {
   lock.lock();
 }
 
-// Until then, or until something has come or is to be sent. The streams are only closed by this
-// thread, so their descriptors hold without the lock.
+// Until then, or until something has come or is to be sent. The streams live as long as this
+// object, so their descriptors hold without the lock.
 void ControlPlane::sleep_until(Clock::time_point time) {
   std::vector<pollfd> poll_fds = {{wake_event_.get(), POLLIN, 0}};
   {
@@ -90,6 +90,17 @@ void ControlPlane::beat(Clock::time_point now) {
       queue(peer, Kind::kHeartbeat, std::as_bytes(std::span(&own_, 1)));
     check_silence(peer, now, lateness_.is_on_time());
   }
+}
+
+// On the thread of the calls. One system call where nothing has come.
+void ControlPlane::catch_up() {
+  std::lock_guard lock(mutex_);
+  poll_fds_.clear();
+  for (const Peer& peer : peers_) {
+    if (peer.is_open) poll_fds_.push_back({peer.stream->socket().get(), POLLIN, 0});
+  }
+  if (::poll(poll_fds_.data(), poll_fds_.size(), 0) <= 0) return;
+  for (size_t peer = 0; peer < peers_.size(); ++peer) read(static_cast<int>(peer));
 }
 
 void ControlPlane::check_silence(int peer, Clock::time_point now, bool is_on_time) {

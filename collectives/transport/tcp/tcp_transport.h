@@ -118,6 +118,7 @@ class TcpTransport : public Transport {
 
 template <typename Body>
 void TcpTransport::guarded(const Body& body) {
+  mesh_->control().catch_up();
   mesh_->control().throw_if_failed();
   try {
     body();

@@ -12,12 +12,13 @@
 namespace deepseek_train::collectives {
 namespace {
 
-// Clear text of one batch: a few full records, still in the core's own cache after encryption.
-constexpr size_t kBatchBytes = 128 << 10;
+// Clear text of one batch: three full records, which stay in the core's nearest cache through the
+// copies on the way (measured: 48 KiB costs less than 64 and 128).
+constexpr size_t kBatchBytes = 48 << 10;
 // Most that one try_recv decrypts, so that sending gets its turn.
 constexpr size_t kReceiveBytes = 256 << 10;
 // Of one system call, encrypted.
-constexpr size_t kReadBytes = 128 << 10;
+constexpr size_t kReadBytes = 48 << 10;
 
 bool would_block() { return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR; }
 

@@ -15,7 +15,8 @@ namespace deepseek_train::collectives {
 // Mutual TLS 1.3 on every connection between hosts, the rendezvous included.
 struct NetworkIdentity {
   // Where this rank's certificate, key and trusted authorities come from; asked anew for every
-  // connection. Null: no TLS.
+  // connection. Connections are made anew between two calls when two thirds of what their
+  // certificate had left to live are over. Null: no TLS.
   std::shared_ptr<CredentialSource> credentials;
   // The job's SPIFFE id, "spiffe://bank.example/training/job-42". Rank r proves with its
   // certificate (URI name) that it is JOB/rank/r; another authority's certificate, another job's or
