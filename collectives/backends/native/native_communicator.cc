@@ -28,6 +28,11 @@ void NativeCommunicator::execute(const CollectiveCall& call) {
 
 std::shared_ptr<Work> NativeCommunicator::submit(std::vector<CollectiveCall> calls) {
   return queue_.submit([this, calls = std::move(calls)] {
+    // What shrink() finishes must be the caller's buffer and not a packed copy.
+    if (options_.recoverable) {
+      for (const auto& call : calls) perform(call);
+      return;
+    }
     run_coalesced(calls, scratch_, [this](const CollectiveCall& call) { perform(call); });
   });
 }
