@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 say() { printf '[set-up] %s\n' "$*"; }
 
 packages=(g++ ccache git pkg-config libopenmpi-dev openmpi-bin libhdf5-dev libfmt-dev libspdlog-dev nlohmann-json3-dev
-  libyaml-cpp-dev libcli11-dev libpcre2-dev libutf8proc-dev libgtest-dev libbenchmark-dev python3 python3-dev python3-venv)
+  libyaml-cpp-dev libcli11-dev libpcre2-dev libutf8proc-dev libssl-dev libgtest-dev libbenchmark-dev python3 python3-dev python3-venv)
 
 install_packages() {
   local missing=() package

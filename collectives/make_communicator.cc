@@ -1,5 +1,6 @@
 #include "collectives/backends/mpi/mpi_communicator.h"
 #include "collectives/backends/native/native_communicator.h"
+#include "deepseek_train/collectives/nccl.h"
 #include "deepseek_train/core/error.h"
 
 namespace deepseek_train::collectives {
@@ -23,8 +24,9 @@ std::unique_ptr<Communicator> make_communicator(const CommunicatorOptions& optio
   check(options);
   if (options.backend == "native") return make_native_communicator(options);
   if (options.backend == "mpi") return make_mpi_communicator(options);
+  if (options.backend == "nccl") return make_nccl_communicator(options);
   throw InvalidArgument(
-      concat("unknown backend \"", options.backend, "\"; wanted \"native\" or \"mpi\""));
+      concat("unknown backend \"", options.backend, "\"; wanted \"native\", \"mpi\" or \"nccl\""));
 }
 
 }  // namespace deepseek_train::collectives

@@ -1,211 +1,229 @@
-// all_reduce of ours against MPI's, interleaved in one run. Start under mpirun:
-//   mpirun -n 2 bench_all_reduce [--max-bytes N] [--rounds N] [--seconds S] [--transport shm|tcp]
-//   [--dtype float32|bf16]
+// all_reduce of float32, ours beside its rivals, in one run. Start under mpirun:
+//   mpirun -n 2 bench_all_reduce [--peers all|openmpi] [--transport shm|tcp] [--max-bytes N]
+//     [--rounds N] [--seconds S] [--json] [--python PATH] [--only NAME]
 //
 // Every rank rewrites its input before every iteration, so that nobody profits from data left in
-// place; the time of an iteration is that of the slowest rank. Per size and contestant: the median
-// of a round's iterations, then the median of the rounds. Results are checked in every round. After
-// the table, one JSON object per line (design section 8).
+// place; an iteration's time is the slowest rank's; per size and contestant the median of a round,
+// then the median of the rounds, in which contestants take turns. Results are checked in every
+// round. With --peers all, OpenMPI without single copy (and over TCP, for --transport tcp) and
+// torch's Gloo run as processes of their own between our rounds, while our ranks sleep. After the
+// table, or instead of it (--json), one JSON object per line (design section 8): the ratio to
+// OpenMPI is to the best of its ways at that size.
 #define OMPI_SKIP_MPICXX 1
 #include <mpi.h>
 
-#include <algorithm>
-#include <chrono>
+#include <CLI/CLI.hpp>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <functional>
-#include <memory>
-#include <string>
-#include <vector>
+#include <map>
 
-#include "deepseek_train/collectives/communicator.h"
+#include "bench/collectives/openmpi.h"
+#include "bench/collectives/peer_process.h"
+#include "bench/collectives/timing.h"
 #include "deepseek_train/core/error.h"
 
+namespace deepseek_train::bench {
 namespace {
 
-using namespace deepseek_train;
 using namespace deepseek_train::collectives;
 
-struct Arguments {
-  size_t max_bytes = size_t{256} << 20;
-  int rounds = 5;
-  double seconds = 0.2;  // of measuring per size, round and contestant
+constexpr size_t kSizes[] = {4 << 10, 64 << 10, 1 << 20, 16 << 20, 64 << 20, 256 << 20};
+
+struct Options {
+  std::string peers = "openmpi";
   std::string transport = "shm";
-  std::string dtype = "float32";
+  std::string only;
+  std::string program;
+  std::string python = "python3";
+  size_t max_bytes = kSizes[5];
+  int rounds = 5;
+  double seconds = 0.2;
+  bool json = false;
 };
-
-Arguments parse(int count, char** values) {
-  Arguments arguments;
-  for (int i = 1; i + 1 < count; i += 2) {
-    const std::string name = values[i], value = values[i + 1];
-    if (name == "--max-bytes")
-      arguments.max_bytes = std::stoull(value);
-    else if (name == "--rounds")
-      arguments.rounds = std::stoi(value);
-    else if (name == "--seconds")
-      arguments.seconds = std::stod(value);
-    else if (name == "--transport")
-      arguments.transport = value;
-    else if (name == "--dtype")
-      arguments.dtype = value;
-    else
-      throw InvalidArgument(concat("unknown option ", name));
-  }
-  DST_CHECK(arguments.dtype == "float32" || arguments.dtype == "bf16", "--dtype ", arguments.dtype,
-            "; wanted float32 or bf16");
-  return arguments;
-}
-
-// One way to reduce one buffer.
-struct Contestant {
-  std::string name;
-  std::byte* data;
-  std::function<void(size_t bytes)> all_reduce;
-  std::vector<double> round_medians = {};  // seconds, of the size at hand
-};
-
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
-  return values[values.size() / 2];
-}
 
 class Bench {
  public:
-  Bench(Arguments arguments, Communicator& communicator)
-      : arguments_(std::move(arguments)),
+  Bench(const Options& options, Communicator& communicator)
+      : options_(options),
         communicator_(communicator),
-        dtype_(arguments_.dtype == "bf16" ? DType::kBFloat16 : DType::kFloat32),
-        arena_(communicator.allocate_shared(arguments_.max_bytes)),
-        private_(arguments_.max_bytes),
-        mpi_(arguments_.max_bytes) {
-    const auto ours = [this](std::byte* data) {
-      return [this, data](size_t bytes) {
-        if (dtype_ == DType::kBFloat16)
-          communicator_.all_reduce(std::span(reinterpret_cast<BFloat16*>(data), bytes / 2));
-        else
-          communicator_.all_reduce(std::span(reinterpret_cast<float*>(data), bytes / 4));
-      };
+        timer_(communicator, options.seconds),
+        arena_(communicator.allocate_shared(options.max_bytes)),
+        private_(options.max_bytes / sizeof(float)),
+        in_(private_.size()),
+        out_(private_.size()) {
+    const auto ours = [this](std::string name, float* data) {
+      contestants_.push_back({std::move(name), data, data, [this, data](size_t count) {
+                                communicator_.all_reduce(std::span(data, count));
+                              }});
     };
-    if (arena_->is_mapped_by_peers()) {
-      auto* data = static_cast<std::byte*>(arena_->data());
-      contestants_.push_back({"arena", data, ours(data)});
+    if (arena_->is_mapped_by_peers()) ours("arena", arena_->as<float>().data());
+    ours("private", private_.data());
+    // Over tcp OpenMPI runs in processes of its own: this one's uses shared memory.
+    if (options_.transport != "tcp" || !options_.only.empty()) {
+      for (auto& contestant : openmpi_contestants(in_.data(), out_.data()))
+        contestants_.push_back(std::move(contestant));
     }
-    contestants_.push_back({"private", private_.data(), ours(private_.data())});
-    // MPI has no bf16 of its own; it is given the same number of bytes as floats.
-    contestants_.push_back({"mpi", mpi_.data(), [this](size_t bytes) {
-                              MPI_Allreduce(MPI_IN_PLACE, mpi_.data(), static_cast<int>(bytes / 4),
-                                            MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
-                            }});
+    if (!options_.only.empty())
+      std::erase_if(contestants_, [&](const auto& c) { return c.name != options_.only; });
   }
 
   void run() {
-    if (communicator_.rank() == 0)
-      std::printf("%12s %12s %12s %12s %10s\n", "bytes", "contestant", "median us", "busbw GB/s",
-                  "vs mpi");
-    for (size_t bytes = 4096; bytes <= arguments_.max_bytes; bytes *= 4) measure(bytes);
-    if (communicator_.rank() == 0) std::fputs(json_.c_str(), stdout);
+    for (int round = 0; round < options_.rounds; ++round) {
+      for (const size_t bytes : sizes()) {
+        for (const auto& contestant : contestants_)
+          add(contestant.name, bytes, timer_.round(contestant, bytes) * 1e6);
+        if (options_.only.empty()) add("memcpy", bytes, timer_.round(copy(), bytes, false) * 1e6);
+      }
+      if (options_.peers == "all") run_peers();
+    }
+    if (communicator_.rank() == 0) report();
   }
 
  private:
-  void measure(size_t bytes) {
-    for (auto& contestant : contestants_) contestant.round_medians.clear();
-    for (int round = 0; round < arguments_.rounds; ++round) {
-      for (auto& contestant : contestants_) {
-        verify(contestant, bytes);
-        contestant.round_medians.push_back(time_round(contestant, bytes));
+  std::vector<size_t> sizes() const {
+    std::vector<size_t> sizes;
+    for (const size_t bytes : kSizes) {
+      if (bytes <= options_.max_bytes) sizes.push_back(bytes);
+    }
+    return sizes;
+  }
+
+  // What memory allows: every rank copies as many bytes.
+  Contestant copy() {
+    return {"memcpy", in_.data(), out_.data(),
+            [this](size_t count) { std::memcpy(out_.data(), in_.data(), count * sizeof(float)); }};
+  }
+
+  void add(const std::string& name, size_t bytes, double microseconds) {
+    medians_[bytes][name].push_back(microseconds);
+  }
+
+  void run_peers() {
+    if (communicator_.rank() == 0) {
+      const auto ranks = std::to_string(communicator_.size());
+      const std::vector<std::string> limits = {"--max-bytes", std::to_string(options_.max_bytes),
+                                               "--rounds",    "1",
+                                               "--seconds",   std::to_string(options_.seconds)};
+      const std::vector<std::string> launch = {
+          "mpirun", "-n", ranks, "--oversubscribe", "--allow-run-as-root", "--bind-to", "none"};
+      auto openmpi = launch;
+      if (options_.transport == "tcp")
+        openmpi.insert(openmpi.end(), {"--mca", "pml", "ob1", "--mca", "btl", "tcp,self"});
+      else
+        openmpi.insert(openmpi.end(), {"--mca", "btl_vader_single_copy_mechanism", "none"});
+      openmpi.insert(openmpi.end(), {options_.program, "--only", "openmpi in place", "--json"});
+      run_one(options_.transport == "tcp" ? "openmpi tcp" : "openmpi without cma", openmpi, limits);
+      auto gloo = launch;
+      gloo.insert(gloo.end(), {"-x", "MASTER_ADDR=127.0.0.1", "-x", "MASTER_PORT=29511",
+                               options_.python, script("gloo_all_reduce.py")});
+      run_one("gloo", gloo, limits);
+    }
+    communicator_.barrier();
+  }
+
+  void run_one(const std::string& name, std::vector<std::string> command,
+               const std::vector<std::string>& limits) {
+    command.insert(command.end(), limits.begin(), limits.end());
+    for (const auto& [bytes, microseconds] : run_peer(command)) add(name, bytes, microseconds);
+  }
+
+  static std::string script(const std::string& name) {
+    return concat(DST_BENCH_SOURCES, "/", name);
+  }
+
+  // Microseconds of a contestant, or of the best of those whose names begin so; 0 if there is none.
+  double time_of(size_t bytes, const std::string& prefix) const {
+    double best = 0;
+    for (const auto& [name, times] : medians_.at(bytes)) {
+      const double time = median(times);
+      if (name.starts_with(prefix) && (best == 0 || time < best)) best = time;
+    }
+    return best;
+  }
+
+  void report() const {
+    if (!options_.json) print_table();
+    for (const auto& [bytes, contestants] : medians_) {
+      for (const auto& [name, times] : contestants) {
+        if (name == options_.only) print_json(bytes, name, median(times), "", 0);
+        if (name != "arena" && name != "private") continue;
+        for (const char* peer : {"openmpi", "gloo", "memcpy"}) {
+          if (const double theirs = time_of(bytes, peer))
+            print_json(bytes, name, median(times), peer, theirs);
+        }
       }
     }
-    if (communicator_.rank() == 0) report(bytes);
   }
 
-  // Rank + 1 everywhere, so that the sum is known and exact in either type.
-  void fill(const Contestant& contestant, size_t bytes, float value) const {
-    if (dtype_ == DType::kBFloat16 && contestant.name != "mpi")
-      std::fill_n(reinterpret_cast<uint16_t*>(contestant.data), bytes / 2, to_bfloat16(value).bits);
-    else
-      std::fill_n(reinterpret_cast<float*>(contestant.data), bytes / 4, value);
-  }
-
-  void verify(const Contestant& contestant, size_t bytes) {
-    fill(contestant, bytes, static_cast<float>(communicator_.rank() + 1));
-    synchronize();
-    contestant.all_reduce(bytes);
-    synchronize();
+  void print_table() const {
+    std::printf("%12s %22s %12s %10s\n", "bytes", "contestant", "median us", "busbw GB/s");
     const int n = communicator_.size();
-    std::vector<std::byte> result(contestant.data, contestant.data + bytes);
-    fill(contestant, bytes, static_cast<float>(n * (n + 1) / 2));
-    if (std::memcmp(result.data(), contestant.data, bytes) != 0)
-      throw Internal(concat(contestant.name, " gives a wrong sum of ", bytes, " bytes"));
-    synchronize();
-  }
-
-  double time_round(const Contestant& contestant, size_t bytes) {
-    const double first = time_once(contestant, bytes);
-    const int iterations =
-        std::clamp(static_cast<int>(arguments_.seconds / std::max(first, 1e-7)), 3, 5000);
-    std::vector<double> times;
-    for (int i = 0; i < iterations; ++i) times.push_back(time_once(contestant, bytes));
-    return median(times);
-  }
-
-  // Seconds of the slowest rank.
-  double time_once(const Contestant& contestant, size_t bytes) {
-    fill(contestant, bytes, 0);
-    synchronize();
-    const auto start = std::chrono::steady_clock::now();
-    contestant.all_reduce(bytes);
-    double seconds =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    communicator_.all_reduce(std::span(&seconds, 1), ReduceOp::kMax);
-    return seconds;
-  }
-
-  void synchronize() { communicator_.barrier(); }
-
-  void report(size_t bytes) {
-    const double mpi = median(contestants_.back().round_medians);
-    for (const auto& contestant : contestants_) {
-      const double seconds = median(contestant.round_medians);
-      const int n = communicator_.size();
-      const double bus_gb_per_s = 2.0 * (n - 1) / n * static_cast<double>(bytes) / seconds / 1e9;
-      std::printf("%12zu %12s %12.1f %12.2f %10.2f\n", bytes, contestant.name.c_str(),
-                  seconds * 1e6, bus_gb_per_s, mpi / seconds);
-      if (contestant.name == "mpi") continue;
-      char line[512];
-      std::snprintf(line, sizeof(line),
-                    "{\"name\": \"all_reduce\", \"value\": %.2f, \"unit\": \"us\", \"peer\": "
-                    "\"openmpi\", \"peer_value\": %.2f, "
-                    "\"ratio\": %.3f, \"config\": {\"bytes\": %zu, \"ranks\": %d, \"dtype\": "
-                    "\"%s\", \"transport\": \"%s\", "
-                    "\"mode\": \"%s\"}}\n",
-                    seconds * 1e6, mpi * 1e6, mpi / seconds, bytes, n, arguments_.dtype.c_str(),
-                    communicator_.transport().c_str(), contestant.name.c_str());
-      json_ += line;
+    for (const auto& [bytes, contestants] : medians_) {
+      for (const auto& [name, times] : contestants) {
+        const double time = median(times);
+        std::printf("%12zu %22s %12.1f %10.2f\n", bytes, name.c_str(), time,
+                    2.0 * (n - 1) / n * static_cast<double>(bytes) / time / 1e3);
+      }
     }
-    std::fflush(stdout);
   }
 
-  const Arguments arguments_;
+  void print_json(size_t bytes, const std::string& mode, double time, const std::string& peer,
+                  double theirs) const {
+    std::string comparison;
+    if (!peer.empty())
+      comparison = concat("\"peer\": \"", peer, "\", \"peer_value\": ", fixed(theirs, 2),
+                          ", \"ratio\": ", fixed(theirs / time, 3), ", ");
+    std::printf("%s\n", concat("{\"name\": \"all_reduce\", \"value\": ", fixed(time, 2),
+                               ", \"unit\": \"us\", ", comparison, "\"config\": {\"bytes\": ",
+                               bytes, ", \"ranks\": ", communicator_.size(),
+                               ", \"dtype\": \"float32\", \"transport\": \"",
+                               communicator_.transport(), "\", \"mode\": \"", mode, "\"}}")
+                            .c_str());
+  }
+
+  const Options& options_;
   Communicator& communicator_;
-  const DType dtype_;
+  Timer timer_;
   std::unique_ptr<SharedBuffer> arena_;
-  std::vector<std::byte> private_;
-  std::vector<std::byte> mpi_;
+  std::vector<float> private_, in_, out_;
   std::vector<Contestant> contestants_;
-  std::string json_;
+  std::map<size_t, std::map<std::string, std::vector<double>>> medians_;  // by bytes and name
 };
 
+Options parse(int count, char** values) {
+  Options options;
+  options.program = values[0];
+  CLI::App app("all_reduce of ours, OpenMPI and torch's Gloo in one run");
+  app.add_option("--peers", options.peers)->check(CLI::IsMember({"openmpi", "all"}));
+  app.add_option("--transport", options.transport)->check(CLI::IsMember({"shm", "tcp"}));
+  app.add_option("--only", options.only, "one contestant, as JSON without ratios");
+  app.add_option("--python", options.python, "a Python with torch, for Gloo");
+  app.add_option("--max-bytes", options.max_bytes);
+  app.add_option("--rounds", options.rounds)->check(CLI::PositiveNumber);
+  app.add_option("--seconds", options.seconds, "of measuring, per size, round and contestant");
+  app.add_flag("--json", options.json, "no table");
+  try {
+    app.parse(count, values);
+  } catch (const CLI::ParseError& error) {
+    std::exit(app.exit(error));
+  }
+  return options;
+}
+
 }  // namespace
+}  // namespace deepseek_train::bench
 
 int main(int count, char** values) try {
+  using namespace deepseek_train;
+  const auto options = bench::parse(count, values);
+  bench::allow_choice_of_algorithms();
   MPI_Init(&count, &values);
-  const Arguments arguments = parse(count, values);
-  CommunicatorOptions options;
-  options.launch = launch_info_from_environment();
-  options.transport = arguments.transport;
-  const auto communicator = make_communicator(options);
-  Bench(arguments, *communicator).run();
+  collectives::CommunicatorOptions communication;
+  communication.launch = collectives::launch_info_from_environment();
+  communication.transport = options.transport;
+  communication.timeout = std::chrono::minutes(30);  // ranks wait while peers are measured
+  const auto communicator = collectives::make_communicator(communication);
+  bench::Bench(options, *communicator).run();
   MPI_Finalize();
   return 0;
 } catch (const std::exception& error) {

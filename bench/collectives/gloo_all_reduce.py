@@ -13,6 +13,8 @@ import time
 import torch
 import torch.distributed as dist
 
+SIZES = [4 << 10, 64 << 10, 1 << 20, 16 << 20, 64 << 20, 256 << 20]  # as bench_all_reduce's
+
 
 def time_once(tensor: torch.Tensor) -> float:
     tensor.zero_()
@@ -53,14 +55,12 @@ def main() -> None:
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     dist.init_process_group("gloo", rank=int(os.environ["OMPI_COMM_WORLD_RANK"]),
                             world_size=int(os.environ["OMPI_COMM_WORLD_SIZE"]))
-    num_bytes = 4096
-    while num_bytes <= arguments.max_bytes:
+    for num_bytes in (size for size in SIZES if size <= arguments.max_bytes):
         microseconds = measure(num_bytes, arguments.rounds, arguments.seconds) * 1e6
         if dist.get_rank() == 0:
             print(json.dumps({"name": "gloo_all_reduce", "value": round(microseconds, 2), "unit": "us",
                               "config": {"bytes": num_bytes, "ranks": dist.get_world_size(), "dtype": "float32",
                                          "transport": "tcp", "mode": "private"}}), flush=True)
-        num_bytes *= 4
     dist.destroy_process_group()
 
 

@@ -22,6 +22,15 @@ struct PlainElement {
   [[gnu::always_inline]] static T store(T value) { return value; }
 };
 
+// Int8 and uint8: in 32 bits, so that an average of many is right; a sum that does not fit wraps.
+template <typename T>
+struct NarrowElement {
+  using Stored = T;
+  using Accumulator = int32_t;
+  [[gnu::always_inline]] static int32_t load(T value) { return value; }
+  [[gnu::always_inline]] static T store(int32_t value) { return static_cast<T>(value); }
+};
+
 struct BFloat16Element {
   using Stored = uint16_t;
   using Accumulator = float;

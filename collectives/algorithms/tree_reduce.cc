@@ -28,6 +28,29 @@ struct Add {
     }
   }
 };
+struct Multiply {
+  template <typename T>
+  [[gnu::always_inline]] static T combine(T a, T b) {
+    if constexpr (std::is_integral_v<T>) {
+      using Unsigned = std::make_unsigned_t<T>;
+      return static_cast<T>(uint64_t{static_cast<Unsigned>(a)} * static_cast<Unsigned>(b));
+    } else {
+      return a * b;
+    }
+  }
+};
+struct And {
+  template <typename T>
+  [[gnu::always_inline]] static T combine(T a, T b) {
+    return static_cast<T>(a & b);
+  }
+};
+struct Or {
+  template <typename T>
+  [[gnu::always_inline]] static T combine(T a, T b) {
+    return static_cast<T>(a | b);
+  }
+};
 // `a != a` keeps a NaN on the left; one on the right wins because every comparison with it is
 // false.
 struct Min {
@@ -61,6 +84,15 @@ template <typename Element, typename Op>
                                                    const Stored<Element>* b, size_t count) {
 #pragma GCC ivdep
   for (size_t i = 0; i < count; ++i) sum[i] = Op::combine(Element::load(a[i]), Element::load(b[i]));
+}
+
+// The sum may be one of the sources; then it is the same element that is read and written.
+template <typename Element, typename Op>
+[[gnu::always_inline]] inline void combine_in_place(Stored<Element>* sum, const Stored<Element>* a,
+                                                    const Stored<Element>* b, size_t count) {
+#pragma GCC ivdep
+  for (size_t i = 0; i < count; ++i)
+    sum[i] = Element::store(Op::combine(Element::load(a[i]), Element::load(b[i])));
 }
 
 template <typename Element>
@@ -97,6 +129,13 @@ template <typename Element, typename Op>
     return reinterpret_cast<const Stored<Element>*>(arguments.sources[k]) + offset;
   };
   const size_t num_sources = arguments.sources.size();
+  if constexpr (std::is_same_v<T, Stored<Element>>) {
+    // The commonest tree needs no block of its own.
+    if (num_sources == 2 && arguments.destinations.size() == 1 && arguments.divisor == 1) {
+      auto* sum = reinterpret_cast<T*>(arguments.destinations[0]) + offset;
+      return combine_in_place<Element, Op>(sum, source(0), source(1), count);
+    }
+  }
   size_t height = 0;
   for (size_t pair = 0; pair < num_sources / 2; ++pair) {
     combine_sources<Element, Op>(stack[height++], source(2 * pair), source(2 * pair + 1), count);
@@ -151,7 +190,15 @@ void reduce_elements(ReduceOp op, const TreeArguments& arguments) {
     case ReduceOp::kAvg: return reduce_fastest<Element, Add>(arguments);
     case ReduceOp::kMin: return reduce_fastest<Element, Min>(arguments);
     case ReduceOp::kMax: return reduce_fastest<Element, Max>(arguments);
+    case ReduceOp::kProd: return reduce_fastest<Element, Multiply>(arguments);
+    case ReduceOp::kAnd:
+    case ReduceOp::kOr: break;
   }
+  if constexpr (std::is_integral_v<Accumulator<Element>>) {
+    if (op == ReduceOp::kAnd) return reduce_fastest<Element, And>(arguments);
+    if (op == ReduceOp::kOr) return reduce_fastest<Element, Or>(arguments);
+  }
+  throw InvalidArgument(concat("cannot take ", name_of(op), " of floating point"));
 }
 
 void reduce_dtype(DType dtype, ReduceOp op, const TreeArguments& arguments) {
@@ -162,6 +209,9 @@ void reduce_dtype(DType dtype, ReduceOp op, const TreeArguments& arguments) {
     case DType::kFloat16: return reduce_elements<Float16Element>(op, arguments);
     case DType::kInt32: return reduce_elements<PlainElement<int32_t>>(op, arguments);
     case DType::kInt64: return reduce_elements<PlainElement<int64_t>>(op, arguments);
+    case DType::kInt8: return reduce_elements<NarrowElement<int8_t>>(op, arguments);
+    case DType::kUInt8:
+    case DType::kBool: return reduce_elements<NarrowElement<uint8_t>>(op, arguments);
     default: throw InvalidArgument(concat("cannot reduce ", name_of(dtype)));
   }
 }

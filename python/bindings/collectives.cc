@@ -18,6 +18,8 @@ namespace py = pybind11;
 namespace deepseek_train::python {
 namespace {
 
+using collectives::Collective;
+using collectives::CollectiveCall;
 using collectives::Communicator;
 using collectives::ReduceOp;
 
@@ -68,44 +70,113 @@ std::unique_ptr<PyCommunicator> make(std::string backend, std::string transport,
 }
 
 ReduceOp parse_reduce_op(const std::string& name) {
-  for (auto op : {ReduceOp::kSum, ReduceOp::kMin, ReduceOp::kMax, ReduceOp::kAvg})
+  for (auto op : {ReduceOp::kSum, ReduceOp::kMin, ReduceOp::kMax, ReduceOp::kAvg, ReduceOp::kProd,
+                  ReduceOp::kAnd, ReduceOp::kOr})
     if (name == name_of(op)) return op;
-  throw InvalidArgument(concat("op is \"", name, "\", wanted sum, min, max or avg"));
+  throw InvalidArgument(concat("op is \"", name, "\", wanted sum, min, max, avg, prod, and or or"));
 }
 
-void all_reduce(const PyCommunicator& self, const py::object& array, const std::string& op_name) {
-  const auto view = view_to_write(array);
-  const auto op = parse_reduce_op(op_name);
+// Messages name a call by its place in the program: the Python line is not known here.
+void run(const PyCommunicator& self, const CollectiveCall& call) {
   const auto communicator = self.get();
   py::gil_scoped_release release;
-  const bool done =
-      visit_elements(view, [&](auto elements) { communicator->all_reduce(elements, op); });
-  if (!done) communicator->all_reduce_async(view.data, view.count, view.dtype, op)->wait();
+  communicator->run(call);
+}
+
+std::vector<py::ssize_t> shape_of(const py::object& array) {
+  const auto source = py::reinterpret_borrow<py::array>(array);
+  return {source.shape(), source.shape() + source.ndim()};
+}
+
+py::array empty_like(const py::object& array, const std::vector<py::ssize_t>& shape) {
+  return py::array(py::reinterpret_borrow<py::array>(array).dtype(), shape);
+}
+
+// Arrays whose first dimension is one entry a rank.
+std::vector<py::ssize_t> shape_of_parts(const PyCommunicator& self, const char* what,
+                                        const py::object& array) {
+  const auto shape = shape_of(array);
+  DST_CHECK(!shape.empty() && shape[0] == self.size(), what, " needs an array of shape (",
+            self.size(), ", ...), one entry a rank; its first dimension is ",
+            shape.empty() ? 0 : shape[0]);
+  return shape;
+}
+
+void all_reduce(const PyCommunicator& self, const py::object& array, const std::string& op) {
+  const auto view = view_to_write(array);
+  run(self, {.kind = Collective::kAllReduce,
+             .in = view.data,
+             .out = view.data,
+             .count = view.count,
+             .dtype = view.dtype,
+             .op = parse_reduce_op(op)});
+}
+
+py::array reduce_scatter(const PyCommunicator& self, const py::object& array,
+                         const std::string& op) {
+  const auto in = view_to_read(array);
+  const auto shape = shape_of_parts(self, "reduce_scatter", array);
+  auto result = empty_like(array, {shape.begin() + 1, shape.end()});
+  run(self, {.kind = Collective::kReduceScatter,
+             .in = in.data,
+             .out = view_to_write(result).data,
+             .count = in.count / self.size(),
+             .dtype = in.dtype,
+             .op = parse_reduce_op(op)});
+  return result;
 }
 
 py::array all_gather(const PyCommunicator& self, const py::object& array) {
   const auto in = view_to_read(array);
-  const auto source = py::reinterpret_borrow<py::array>(array);
-  std::vector<py::ssize_t> shape(source.shape(), source.shape() + source.ndim());
+  auto shape = shape_of(array);
   shape.insert(shape.begin(), self.size());
-  py::array result(source.dtype(), shape);
-  const auto out = view_to_write(result);
-  const auto communicator = self.get();
-  py::gil_scoped_release release;
-  const bool done = visit_elements(out, [&]<typename T>(std::span<T> all) {
-    communicator->all_gather(std::span<const T>(static_cast<const T*>(in.data), in.count), all);
-  });
-  if (!done) communicator->all_gather_async(in.data, out.data, in.count, in.dtype)->wait();
+  auto result = empty_like(array, shape);
+  run(self, {.kind = Collective::kAllGather,
+             .in = in.data,
+             .out = view_to_write(result).data,
+             .count = in.count,
+             .dtype = in.dtype});
+  return result;
+}
+
+py::array all_to_all(const PyCommunicator& self, const py::object& array) {
+  const auto in = view_to_read(array);
+  auto result = empty_like(array, shape_of_parts(self, "all_to_all", array));
+  run(self, {.kind = Collective::kAllToAll,
+             .in = in.data,
+             .out = view_to_write(result).data,
+             .count = in.count / self.size(),
+             .dtype = in.dtype});
+  return result;
+}
+
+py::object gather(const PyCommunicator& self, const py::object& array, int root) {
+  const auto in = view_to_read(array);
+  CollectiveCall call{.kind = Collective::kGather,
+                      .in = in.data,
+                      .count = in.count,
+                      .dtype = in.dtype,
+                      .root = root};
+  if (self.rank() != root) {
+    run(self, call);
+    return py::none();
+  }
+  auto shape = shape_of(array);
+  shape.insert(shape.begin(), self.size());
+  auto result = empty_like(array, shape);
+  call.out = view_to_write(result).data;
+  run(self, call);
   return result;
 }
 
 void broadcast(const PyCommunicator& self, const py::object& array, int root) {
   const auto view = view_to_write(array);
-  const auto communicator = self.get();
-  py::gil_scoped_release release;
-  const bool done =
-      visit_elements(view, [&](auto elements) { communicator->broadcast(elements, root); });
-  if (!done) communicator->broadcast_async(view.data, view.count, view.dtype, root)->wait();
+  run(self, {.kind = Collective::kBroadcast,
+             .in = view.data,
+             .out = view.data,
+             .count = view.count,
+             .dtype = view.dtype,
+             .root = root});
 }
 
 void barrier(const PyCommunicator& self) {
@@ -152,8 +223,8 @@ constexpr const char* kClassDoc = R"(The ranks of one launch, for collectives on
 Who is who comes from mpirun's, torchrun's or srun's environment; without one of them it is a single process.
 Making one is collective: it returns when all ranks have joined.
 
-Arrays must be C-contiguous, of float32, float64, float16, int32 or int64 (and bfloat16 of ml_dtypes); all_gather
-and broadcast also take bool, int8 and uint8. All ranks call the same functions in the same order with arrays of
+Arrays must be C-contiguous, of float32, float64, float16, int8, uint8, int32, int64 or bool (and bfloat16 of
+ml_dtypes). All ranks call the same functions in the same order with arrays of
 the same size. Every wait ends after `timeout` seconds without progress; Ctrl-C takes effect when a wait ends.
 An error other than InvalidArgument ends the group: the rank that saw it says why, the others get PeerFailure.
 
@@ -179,11 +250,20 @@ void bind_collectives(py::module_& module) {
           "transport", [](const PyCommunicator& self) { return self.get()->transport(); },
           "How bytes travel: \"shm\", \"tcp\" or \"mpi\".")
       .def("all_reduce", &all_reduce, py::arg("array"), py::arg("op") = "sum",
-           "Replaces the array, in place, by the sum (or \"min\", \"max\", \"avg\") of all ranks' "
-           "arrays.\n\n"
+           "Replaces the array, in place, by the sum (or \"min\", \"max\", \"avg\", \"prod\", "
+           "\"and\", \"or\") of all ranks' arrays.\n\n"
            "The result is the same, bit by bit, on every rank.")
+      .def("reduce_scatter", &reduce_scatter, py::arg("array"), py::arg("op") = "sum",
+           "Takes an array of shape (size, ...) and returns entry `rank` of all ranks' sum.")
       .def("all_gather", &all_gather, py::arg("array"),
            "Returns the arrays of all ranks as one new array of shape (size, *array.shape).")
+      .def(
+          "all_to_all", &all_to_all, py::arg("array"),
+          "Takes an array of shape (size, ...): entry r goes to rank r. Returns what came, entry s "
+          "from rank s.")
+      .def("gather", &gather, py::arg("array"), py::arg("root") = 0,
+           "Returns the arrays of all ranks as one of shape (size, *array.shape) on rank `root`, "
+           "None elsewhere.")
       .def("broadcast", &broadcast, py::arg("array"), py::arg("root") = 0,
            "Replaces the array, in place, by that of rank `root`.")
       .def("barrier", &barrier, "Returns when all ranks have called it.")

@@ -4,13 +4,13 @@
 
 #include <torch/csrc/autograd/variable.h>
 
+#include "deepseek_train/collectives/torch/tensors.h"
 #include "deepseek_train/core/error.h"
 
 namespace deepseek_train::training {
 
 struct DistributedDataParallel::Bucket {
-  std::unique_ptr<collectives::SharedBuffer> memory;
-  torch::Tensor flat;                    // [elements] float32, in `memory`
+  torch::Tensor flat;                    // [elements] float32, in memory shared with the ranks
   std::vector<torch::Tensor> gradients;  // views into `flat`, as the parameters' grad
   size_t num_missing = 0;
   std::shared_ptr<collectives::Work> work;
@@ -48,9 +48,7 @@ void broadcast_state(torch::nn::Module& module, collectives::Communicator& commu
   torch::NoGradGuard no_grad;
   auto send = [&](torch::Tensor tensor) {
     auto contiguous = tensor.contiguous();
-    communicator
-        .broadcast_async(contiguous.data_ptr(), contiguous.nbytes(), DType::kUInt8, /*root=*/0)
-        ->wait();
+    collectives::broadcast(communicator, contiguous);
     if (!tensor.is_same(contiguous)) tensor.copy_(contiguous);
   };
   for (auto& parameter : module.parameters()) send(parameter);
@@ -98,8 +96,9 @@ void DistributedDataParallel::add_bucket(const std::vector<torch::Tensor>& param
   int64_t total = 0;
   for (const auto& parameter : parameters) total += padded(parameter.numel());
   auto bucket = std::make_unique<Bucket>();
-  bucket->memory = communicator_.allocate_shared(static_cast<size_t>(total) * sizeof(float));
-  bucket->flat = torch::from_blob(bucket->memory->data(), {total}, at::kFloat);
+  collectives::SharedTensorArena arena(communicator_,
+                                       collectives::SharedTensorArena::padded_bytes(total));
+  bucket->flat = arena.allocate({total});
   int64_t offset = 0;
   for (auto parameter : parameters) {
     bucket->gradients.push_back(
@@ -133,9 +132,7 @@ void DistributedDataParallel::gradient_ready(Bucket& bucket) {
 }
 
 void DistributedDataParallel::send(Bucket& bucket) {
-  bucket.work = communicator_.all_reduce_async(bucket.flat.data_ptr(),
-                                               static_cast<size_t>(bucket.flat.numel()),
-                                               DType::kFloat32, collectives::ReduceOp::kSum);
+  bucket.work = collectives::all_reduce_async(communicator_, bucket.flat);
   ++num_sent_;
 }
 

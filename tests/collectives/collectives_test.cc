@@ -8,6 +8,7 @@
 #include <limits>
 #include <tuple>
 
+#include "deepseek_train/core/error.h"
 #include "tests/collectives/values.h"
 #include "tests/support/rank_threads.h"
 
@@ -59,8 +60,9 @@ TEST_P(CollectivesTest, AllReduceSumsInTreeOrderWhateverTheSize) {
 }
 
 template <typename... Types>
-void check_types(int size, const std::function<void(const test_support::RankBody&)>& run) {
-  for (ReduceOp op : {ReduceOp::kSum, ReduceOp::kMin, ReduceOp::kMax, ReduceOp::kAvg}) {
+void check_types(int size, std::initializer_list<ReduceOp> ops,
+                 const std::function<void(const test_support::RankBody&)>& run) {
+  for (ReduceOp op : ops) {
     for (size_t count : {1, 777, 5001}) {
       const std::tuple<Reduction<Types>...> reductions{Reduction<Types>(size, count, op)...};
       run([&](Communicator& communicator) {
@@ -73,8 +75,29 @@ void check_types(int size, const std::function<void(const test_support::RankBody
 }
 
 TEST_P(CollectivesTest, AllReduceHandlesEveryTypeAndOperation) {
-  check_types<float, double, BFloat16, Float16, int32_t, int64_t>(
-      size(), [this](const auto& body) { run(body); });
+  const auto run_all = [this](const auto& body) { run(body); };
+  check_types<float, double, BFloat16, Float16, int32_t, int64_t, int8_t, uint8_t>(
+      size(), {ReduceOp::kSum, ReduceOp::kMin, ReduceOp::kMax, ReduceOp::kAvg, ReduceOp::kProd},
+      run_all);
+  check_types<int32_t, int64_t, int8_t, uint8_t>(size(), {ReduceOp::kAnd, ReduceOp::kOr}, run_all);
+}
+
+TEST_P(CollectivesTest, BoolsCombineAndFloatsHaveNoBits) {
+  run([](Communicator& communicator) {
+    const auto combined = [&](ReduceOp op) {
+      bool data[] = {communicator.rank() == 0, true, false};
+      communicator.all_reduce(std::span<bool>(data), op);
+      return std::vector<bool>(data, data + 3);
+    };
+    const bool alone = communicator.size() == 1;
+    EXPECT_EQ(combined(ReduceOp::kAnd), (std::vector<bool>{alone, true, false}));
+    EXPECT_EQ(combined(ReduceOp::kMin), (std::vector<bool>{alone, true, false}));
+    EXPECT_EQ(combined(ReduceOp::kOr), (std::vector<bool>{true, true, false}));
+    float one = 1;
+    EXPECT_THROW(communicator.all_reduce(std::span<float>(&one, 1), ReduceOp::kAnd), InvalidArgument);
+    bool yes = true;
+    EXPECT_THROW(communicator.all_reduce(std::span<bool>(&yes, 1), ReduceOp::kSum), InvalidArgument);
+  });
 }
 
 TEST_P(CollectivesTest, AllReduceDoesNotDependOnHowABufferIsCut) {

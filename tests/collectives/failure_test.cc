@@ -72,7 +72,7 @@ TEST_P(FailureTest, AKilledRankIsNamedWithinAFewHundredMilliseconds) {
   }
 }
 
-TEST_P(FailureTest, AFrozenRankIsNamedAtTheTimeout) {
+TEST_P(FailureTest, AFrozenRankIsNamed) {
   const auto outcomes = run_rank_processes(
       3,
       [](Communicator& communicator) {
@@ -84,9 +84,10 @@ TEST_P(FailureTest, AFrozenRankIsNamedAtTheTimeout) {
   for (int survivor : {0, 1}) {
     const std::string& report = outcomes[survivor].report;
     EXPECT_TRUE(contains(report, concat("rank 2 (pid ", outcomes[2].pid))) << report;
-    EXPECT_TRUE(
-        contains(report, "did not arrive in all_reduce #11 (avg of 100000 float32) within 800 ms"))
-        << report;
+    EXPECT_TRUE(contains(report, "all_reduce #11 (avg of 100000 float32)")) << report;
+    if (GetParam() == std::string("shm")) {
+      EXPECT_TRUE(contains(report, "has been stopped (SIGSTOP) for half a second")) << report;
+    }
     EXPECT_LT(outcomes[survivor].elapsed, 10s);
   }
 }
@@ -173,7 +174,7 @@ TEST_P(FailureTest, AbortReachesAllAndStays) {
         }
         std::vector<float> data(10);
         auto first = communicator.all_reduce_async(data.data(), data.size(), DType::kFloat32);
-        auto second = communicator.barrier_async();
+        auto second = communicator.start({});
         EXPECT_THROW(first->wait(), PeerFailure);
         EXPECT_THROW(second->wait(), PeerFailure);
         communicator.barrier();
@@ -196,7 +197,7 @@ TEST_P(FailureTest, AbortInterruptsACallUnderWay) {
           std::this_thread::sleep_for(2s);
           return;
         }
-        auto work = communicator.barrier_async();  // rank 1 never comes
+        auto work = communicator.start({});  // rank 1 never comes
         std::this_thread::sleep_for(100ms);
         EXPECT_FALSE(work->is_completed());
         communicator.abort("enough");
@@ -213,7 +214,7 @@ TEST_P(FailureTest, DestroyingACommunicatorWithWorkUnderWayEndsTheGroup) {
       [&](Communicator& communicator) {
         auto group = communicator.split(0, communicator.rank());
         if (communicator.rank() == 0) {
-          auto work = group->barrier_async();
+          auto work = group->start({});
           std::this_thread::sleep_for(50ms);
           group.reset();
           EXPECT_TRUE(work->is_completed());

@@ -1,6 +1,5 @@
-// Run by ctest under a real mpirun: joins with what the environment says and checks a few sums.
-// Arguments: the
-// backend and the number of ranks.
+// Run by ctest under a real mpirun: joins with what the environment says and checks a few calls of
+// every kind. Arguments: the backend and the number of ranks.
 #include <cstdio>
 #include <limits>
 #include <string>
@@ -26,6 +25,41 @@ void check_all_reduce(Communicator& communicator, size_t count, ReduceOp op) {
   communicator.all_reduce(std::span(data), op);
   DST_ASSERT(same_bits(data, reduced(inputs, op)), name_of(op), " of ", count, " ",
              name_of(dtype_of<T>()));
+}
+
+// Rank s gives rank r the numbers 100 * s + r, s + r + 1 of them.
+void check_exchange(Communicator& communicator) {
+  const int rank = communicator.rank(), size = communicator.size();
+  CollectiveCall call{.kind = Collective::kAllToAll, .dtype = DType::kInt32};
+  std::vector<int32_t> in, expected;
+  for (int peer = 0; peer < size; ++peer) {
+    call.in_counts.push_back(rank + peer + 1);
+    call.out_counts.push_back(rank + peer + 1);
+    in.insert(in.end(), rank + peer + 1, 100 * rank + peer);
+    expected.insert(expected.end(), rank + peer + 1, 100 * peer + rank);
+  }
+  std::vector<int32_t> out(expected.size());
+  call.in = in.data();
+  call.out = out.data();
+  communicator.run(call);
+  DST_ASSERT(out == expected, "all_to_all of uneven parts");
+
+  const std::vector<int32_t> mine = {rank, -rank};
+  std::vector<int32_t> all(rank == size - 1 ? 2 * size : 0), back(2);
+  communicator.gather(mine, std::span(all), size - 1);
+  communicator.scatter(all, std::span(back), size - 1);
+  DST_ASSERT(back == mine, "gather and scatter");
+
+  std::vector<size_t> counts;
+  for (int r = 0; r < size; ++r) counts.push_back(r % 2 ? 3 : 0);
+  std::vector<int32_t> ones(3 * (size / 2), 1), part(counts[rank]);
+  communicator.run({.kind = Collective::kReduceScatter,
+                    .in = ones.data(),
+                    .out = part.data(),
+                    .count = part.size(),
+                    .dtype = DType::kInt32,
+                    .in_counts = counts});
+  DST_ASSERT(part == std::vector<int32_t>(counts[rank], size), "reduce_scatter of uneven parts");
 }
 
 void check_rest(Communicator& communicator) {
@@ -69,18 +103,23 @@ int main(int, char** arguments) try {
   DST_ASSERT(communicator->transport() == (options.backend == "mpi" ? "mpi" : "shm"),
              communicator->transport());
   for (size_t count : {size_t{1}, size_t{1000}, size_t{300'001}}) {
-    for (ReduceOp op : {ReduceOp::kSum, ReduceOp::kMin, ReduceOp::kMax}) {
+    for (ReduceOp op : {ReduceOp::kSum, ReduceOp::kMin, ReduceOp::kMax, ReduceOp::kProd}) {
       check_all_reduce<float>(*communicator, count, op);
       check_all_reduce<double>(*communicator, count, op);
       check_all_reduce<BFloat16>(*communicator, count, op);
       check_all_reduce<Float16>(*communicator, count, op);
       check_all_reduce<int32_t>(*communicator, count, op);
       check_all_reduce<int64_t>(*communicator, count, op);
+      check_all_reduce<int8_t>(*communicator, count, op);
+      check_all_reduce<uint8_t>(*communicator, count, op);
     }
   }
   check_all_reduce<float>(*communicator, 100, ReduceOp::kAvg);
   check_all_reduce<int32_t>(*communicator, 100, ReduceOp::kAvg);
+  check_all_reduce<int32_t>(*communicator, 100, ReduceOp::kAnd);
+  check_all_reduce<uint8_t>(*communicator, 100, ReduceOp::kOr);
   check_rest(*communicator);
+  check_exchange(*communicator);
   if (communicator->rank() == 0)
     std::printf("%d ranks over %s: all right\n", communicator->size(),
                 communicator->transport().c_str());

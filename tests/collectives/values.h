@@ -14,6 +14,8 @@ template <typename T>
 auto wide(T value) {
   if constexpr (std::is_same_v<T, BFloat16> || std::is_same_v<T, Float16>)
     return to_float(value);
+  else if constexpr (sizeof(T) == 1)
+    return static_cast<int32_t>(value);
   else
     return value;
 }
@@ -24,7 +26,7 @@ T narrow(decltype(wide(T{})) value) {
   else if constexpr (std::is_same_v<T, Float16>)
     return to_float16(value);
   else
-    return value;
+    return static_cast<T>(value);
 }
 
 // Of mixed sign and size, so that different orders of summation give different bits.
@@ -60,7 +62,13 @@ template <typename W>
 W combine(W a, W b, ReduceOp op) {
   if (op == ReduceOp::kMin) return b < a ? b : a;
   if (op == ReduceOp::kMax) return b > a ? b : a;
-  return a + b;
+  if constexpr (std::is_integral_v<W>) {
+    if (op == ReduceOp::kAnd) return a & b;
+    if (op == ReduceOp::kOr) return a | b;
+    const auto left = static_cast<uint64_t>(a), right = static_cast<uint64_t>(b);
+    return static_cast<W>(op == ReduceOp::kProd ? left * right : left + right);
+  }
+  return op == ReduceOp::kProd ? a * b : a + b;
 }
 
 // The order of design section 7 written as plainly as possible: one level of neighbours after

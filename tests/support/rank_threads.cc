@@ -50,16 +50,22 @@ std::string unique_job_id() {
   return concat("test-", ::getpid(), "-", ++number);
 }
 
+// Below the ports that the system hands out by itself, or another test's connection might take it
+// before rank 0 listens there; begun at a place that differs between processes.
 int free_port() {
-  UniqueFd listener(::socket(AF_INET, SOCK_STREAM, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof(address);
-  DST_ASSERT(::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), length) == 0, "bind");
-  DST_ASSERT(::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &length) == 0,
-             "getsockname");
-  return ntohs(address.sin_port);
+  constexpr int kFirst = 15'000, kCount = 15'000;
+  static std::atomic<int> next{static_cast<int>(::getpid() * 37 % kCount)};
+  for (int tries = 0; tries < kCount; ++tries) {
+    const int port = kFirst + next++ % kCount;
+    UniqueFd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(static_cast<uint16_t>(port));
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0)
+      return port;
+  }
+  throw Unavailable("no free port between 15000 and 30000");
 }
 
 collectives::LaunchInfo launch_info(int rank, int size, const std::string& job_id) {

@@ -9,6 +9,8 @@
 #include <mutex>
 #include <thread>
 
+#include "collectives/algorithms/coalesce.h"
+#include "collectives/algorithms/exchange_parts.h"
 #include "collectives/algorithms/tree_reduce.h"
 #include "collectives/backends/mpi/mpi_session.h"
 #include "collectives/backends/mpi/mpi_types.h"
@@ -53,23 +55,37 @@ class MpiCommunicator : public Communicator {
     barrier();
     return buffer;
   }
+  Survivors shrink() override {
+    throw Unavailable(
+        "the mpi backend cannot go on without a lost rank; use the native backend under "
+        "mpirun --enable-recovery");
+  }
+  std::unique_ptr<Communicator> admit(std::chrono::milliseconds) override {
+    throw Unavailable("the mpi backend cannot take in another process; use the native backend");
+  }
   void abort(const std::string& reason) noexcept override {
     log_error("rank ", rank_, " aborts the MPI job: ", reason);
     MPI_Abort(comm_.get(), 1);
   }
 
  protected:
-  void run(const CollectiveCall& call) override {
-    queue_.run([&] { execute(call); });
+  void execute(const CollectiveCall& call) override {
+    queue_.run([&] { perform(call); });
   }
-  std::shared_ptr<Work> start(const CollectiveCall& call) override {
-    return queue_.submit([this, call] { execute(call); });
+  std::shared_ptr<Work> submit(std::vector<CollectiveCall> calls) override {
+    return queue_.submit([this, calls = std::move(calls)] {
+      run_coalesced(calls, scratch_, [this](const CollectiveCall& call) { perform(call); });
+    });
   }
 
  private:
-  void execute(const CollectiveCall& call);
+  void perform(const CollectiveCall& call);
+  void dispatch(const CollectiveCall& call);
+  void exchange(const ExchangeParts& parts);
+  void swap_bytes(int to, const void* out, size_t out_bytes, int from, void* in, size_t in_bytes);
   void all_reduce(const CollectiveCall& call);
   void reduce_scatter(const CollectiveCall& call);
+  void reduce_scatter_uneven(const CollectiveCall& call);
   void all_gather(const CollectiveCall& call);
   void broadcast(const CollectiveCall& call);
   void message(const CallSignature& call, void* data, size_t bytes, int peer, bool is_send);
@@ -91,6 +107,7 @@ class MpiCommunicator : public Communicator {
   int size_ = 1;
   uint64_t sequence_ = 0;
   CallSignature current_;
+  std::vector<std::byte> scratch_;
   std::atomic<bool> has_failed_ = false;
   WorkQueue queue_;  // last: stops before the communicator goes
 };
@@ -125,23 +142,69 @@ void MpiCommunicator::in_pieces(size_t count, const Start& start) {
   }
 }
 
-void MpiCommunicator::execute(const CollectiveCall& call) {
+void MpiCommunicator::perform(const CollectiveCall& call) {
   throw_if_failed();
   current_ = sign(call, ++sequence_);
   try {
-    switch (call.kind) {
-      case Collective::kAllReduce: return all_reduce(call);
-      case Collective::kReduceScatter: return reduce_scatter(call);
-      case Collective::kAllGather: return all_gather(call);
-      case Collective::kBroadcast: return broadcast(call);
-      case Collective::kBarrier:
-        return in_pieces(1, [&](size_t, int, MPI_Request* request) {
-          return MPI_Ibarrier(comm_.get(), request);
-        });
-    }
+    dispatch(call);
   } catch (...) {
     has_failed_ = true;
     throw;
+  }
+}
+
+void MpiCommunicator::dispatch(const CollectiveCall& call) {
+  DST_CHECK(call.op != ReduceOp::kAvg || size_bytes(call.dtype) > 1,
+            "the MPI backend cannot average ", name_of(call.dtype),
+            ", whose sums do not fit; use the native backend");
+  switch (call.kind) {
+    case Collective::kAllReduce: return all_reduce(call);
+    case Collective::kReduceScatter: return reduce_scatter(call);
+    case Collective::kAllGather:
+      if (call.out_counts.empty()) return all_gather(call);
+      return exchange(parts_of(call, rank_, size_));
+    case Collective::kBroadcast: return broadcast(call);
+    case Collective::kBarrier:
+      return in_pieces(
+          1, [&](size_t, int, MPI_Request* request) { return MPI_Ibarrier(comm_.get(), request); });
+    case Collective::kAllToAll:
+    case Collective::kGather:
+    case Collective::kScatter: return exchange(parts_of(call, rank_, size_));
+  }
+}
+
+// Every two ranks in turn: who is `hop` ahead gets, who is `hop` behind gives.
+void MpiCommunicator::exchange(const ExchangeParts& parts) {
+  if (!parts.in[rank_].empty() && parts.in[rank_].data() != parts.out[rank_].data())
+    std::memcpy(parts.in[rank_].data(), parts.out[rank_].data(), parts.in[rank_].size());
+  for (int hop = 1; hop < size_; ++hop) {
+    const int to = (rank_ + hop) % size_;
+    const int from = (rank_ + size_ - hop) % size_;
+    uint64_t offered = 0;
+    const uint64_t mine = parts.out[to].size();
+    swap_bytes(to, &mine, sizeof(mine), from, &offered, sizeof(offered));
+    DST_CHECK(offered == parts.in[from].size(), describe(current_), ": rank ", from, " sends ",
+              offered, " bytes to rank ", rank_, ", which expects ", parts.in[from].size());
+    swap_bytes(to, parts.out[to].data(), mine, from, parts.in[from].data(), offered);
+  }
+}
+
+void MpiCommunicator::swap_bytes(int to, const void* out, size_t out_bytes, int from, void* in,
+                                 size_t in_bytes) {
+  for (size_t begin = 0; begin < std::max(out_bytes, in_bytes); begin += kMaxPiece) {
+    MPI_Request requests[2] = {MPI_REQUEST_NULL, MPI_REQUEST_NULL};
+    if (begin < in_bytes)
+      check_mpi(MPI_Irecv(static_cast<std::byte*>(in) + begin,
+                          static_cast<int>(std::min(kMaxPiece, in_bytes - begin)), MPI_BYTE, from,
+                          kMessageTag, comm_.get(), &requests[0]),
+                "MPI_Irecv");
+    if (begin < out_bytes)
+      check_mpi(MPI_Isend(static_cast<const std::byte*>(out) + begin,
+                          static_cast<int>(std::min(kMaxPiece, out_bytes - begin)), MPI_BYTE, to,
+                          kMessageTag, comm_.get(), &requests[1]),
+                "MPI_Isend");
+    await(requests[0]);
+    await(requests[1]);
   }
 }
 
@@ -156,6 +219,7 @@ void MpiCommunicator::all_reduce(const CollectiveCall& call) {
 }
 
 void MpiCommunicator::reduce_scatter(const CollectiveCall& call) {
+  if (!call.in_counts.empty()) return reduce_scatter_uneven(call);
   DST_CHECK(call.count <= kMaxPiece / size_, "the MPI backend scatters at most ", kMaxPiece / size_,
             " elements per rank, found ", call.count, "; cut the buffer");
   // Copied, because MPI demands buffers that do not overlap and ours may.
@@ -167,6 +231,20 @@ void MpiCommunicator::reduce_scatter(const CollectiveCall& call) {
   });
   if (call.op == ReduceOp::kAvg)
     divide(call.dtype, static_cast<std::byte*>(call.out), call.count, size_);
+}
+
+void MpiCommunicator::reduce_scatter_uneven(const CollectiveCall& call) {
+  const size_t bytes = call.count * size_bytes(call.dtype);
+  scratch_.resize(std::max(scratch_.size(), bytes * size_));
+  ExchangeParts parts = parts_of(call, rank_, size_);
+  std::vector<const std::byte*> sources(size_);
+  for (int r = 0; r < size_; ++r) {
+    parts.in[r] = {scratch_.data() + r * bytes, bytes};
+    sources[r] = parts.in[r].data();
+  }
+  exchange(parts);
+  std::byte* destinations[] = {static_cast<std::byte*>(call.out)};
+  if (call.count > 0) tree_reduce(call.dtype, call.op, sources, destinations, call.count);
 }
 
 void MpiCommunicator::all_gather(const CollectiveCall& call) {

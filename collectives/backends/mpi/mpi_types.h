@@ -9,8 +9,8 @@
 
 namespace deepseek_train::collectives {
 
-// MPI knows no bf16 and fp16, and its MIN and MAX say nothing about NaN: both are operations of
-// ours on 16-bit words or floats.
+// MPI knows no bf16 and fp16, its MIN and MAX say nothing about NaN, and OpenMPI's vector code
+// saturates 8-bit sums: these are operations of ours.
 class MpiOperations {
  public:
   MpiOperations();
@@ -18,8 +18,8 @@ class MpiOperations {
   MPI_Op find(DType dtype, ReduceOp op) const;
 
  private:
-  enum Kind { kSum, kMin, kMax, kNumKinds };
-  enum Type { kBFloat16, kFloat16, kFloat32, kFloat64, kNumTypes };
+  enum Kind { kSum, kMin, kMax, kProd, kNumKinds };
+  enum Type { kBFloat16, kFloat16, kFloat32, kFloat64, kInt8, kUInt8, kNumTypes };
   std::unique_ptr<UniqueMpiOp> own_[kNumTypes][kNumKinds];
 };
 

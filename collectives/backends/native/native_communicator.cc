@@ -4,25 +4,72 @@
 #include <tuple>
 #include <vector>
 
-#include "collectives/transport/shm/shm_transport.h"
+#include "collectives/algorithms/coalesce.h"
+#include "collectives/algorithms/exchange_parts.h"
+#include "collectives/algorithms/tree_reduce.h"
 #include "deepseek_train/core/error.h"
 
 namespace deepseek_train::collectives {
 
 NativeCommunicator::NativeCommunicator(std::unique_ptr<Transport> transport, std::string group,
-                                       std::chrono::milliseconds timeout)
-    : transport_(std::move(transport)), group_(std::move(group)), timeout_(timeout) {}
+                                       const CommunicatorOptions& options)
+    : transport_(std::move(transport)),
+      group_(std::move(group)),
+      options_(options),
+      recorder_(options.metrics, options.trace) {}
 
 NativeCommunicator::~NativeCommunicator() {
   if (!queue_.is_idle()) transport_->abort("the communicator was destroyed with calls under way");
 }
 
-void NativeCommunicator::run(const CollectiveCall& call) {
-  queue_.run([&] { transport_->run(call); });
+void NativeCommunicator::execute(const CollectiveCall& call) {
+  queue_.run([&] { perform(call); });
 }
 
-std::shared_ptr<Work> NativeCommunicator::start(const CollectiveCall& call) {
-  return queue_.submit([this, call] { transport_->run(call); });
+std::shared_ptr<Work> NativeCommunicator::submit(std::vector<CollectiveCall> calls) {
+  return queue_.submit([this, calls = std::move(calls)] {
+    // What shrink() finishes must be the caller's buffer and not a packed copy.
+    if (options_.recoverable) {
+      for (const auto& call : calls) perform(call);
+      return;
+    }
+    run_coalesced(calls, scratch_, [this](const CollectiveCall& call) { perform(call); });
+  });
+}
+
+void NativeCommunicator::perform(const CollectiveCall& call) {
+  recorder_.time(call, [&] { dispatch(call); });
+}
+
+void NativeCommunicator::dispatch(const CollectiveCall& call) {
+  const bool is_uneven = !call.in_counts.empty() || !call.out_counts.empty();
+  switch (call.kind) {
+    case Collective::kAllToAll:
+    case Collective::kGather:
+    case Collective::kScatter: break;
+    case Collective::kReduceScatter:
+      if (is_uneven) return reduce_scatter_uneven(call);
+      return transport_->run(call);
+    default:
+      if (!is_uneven) return transport_->run(call);
+  }
+  const ExchangeParts parts = parts_of(call, rank(), size());
+  transport_->exchange(call, parts.out, parts.in);
+}
+
+// Every rank gets all ranks' values of its part, and reduces them in tree order.
+void NativeCommunicator::reduce_scatter_uneven(const CollectiveCall& call) {
+  const size_t bytes = call.count * size_bytes(call.dtype);
+  if (scratch_.size() < bytes * size()) scratch_.resize(bytes * size());
+  ExchangeParts parts = parts_of(call, rank(), size());
+  std::vector<const std::byte*> sources(size());
+  for (int r = 0; r < size(); ++r) {
+    parts.in[r] = {scratch_.data() + r * bytes, bytes};
+    sources[r] = parts.in[r].data();
+  }
+  transport_->exchange(call, parts.out, parts.in);
+  std::byte* destinations[] = {static_cast<std::byte*>(call.out)};
+  if (call.count > 0) tree_reduce(call.dtype, call.op, sources, destinations, call.count);
 }
 
 void NativeCommunicator::check_peer(const char* what, const void* data, size_t bytes,
@@ -65,7 +112,15 @@ std::unique_ptr<Communicator> NativeCommunicator::split(int color, int key) {
                    [&](int a, int b) { return all[2 * a + 1] < all[2 * b + 1]; });
   std::unique_ptr<Transport> transport;
   queue_.run([&] { transport = transport_->make_subgroup(group, members); });
-  return std::make_unique<NativeCommunicator>(std::move(transport), group, timeout_);
+  return std::make_unique<NativeCommunicator>(std::move(transport), group, options_);
+}
+
+Survivors NativeCommunicator::shrink() {
+  const auto group = concat(group_, "/shrink.", ++num_splits_);
+  SurvivingTransport left;
+  queue_.run([&] { left = transport_->shrink(group); });
+  return {std::make_unique<NativeCommunicator>(std::move(left.transport), group, options_),
+          std::move(left.lost), left.interrupted};
 }
 
 void NativeCommunicator::abort(const std::string& reason) noexcept { transport_->abort(reason); }

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "collectives/backends/native/work_queue.h"
+#include "collectives/call_recorder.h"
 #include "collectives/transport/transport.h"
 #include "deepseek_train/collectives/communicator.h"
 
@@ -11,36 +12,46 @@ namespace deepseek_train::collectives {
 
 class NativeCommunicator : public Communicator {
  public:
-  // `group` names this group among all of the launch; sub-groups add to it.
+  // `group` names this group among all of the launch; sub-groups add to it. Of the options only
+  // timeout, metrics and trace are used.
   NativeCommunicator(std::unique_ptr<Transport> transport, std::string group,
-                     std::chrono::milliseconds timeout);
+                     const CommunicatorOptions& options);
   ~NativeCommunicator() override;
 
   int rank() const override { return transport_->rank(); }
   int size() const override { return transport_->size(); }
-  std::chrono::milliseconds timeout() const override { return timeout_; }
+  std::chrono::milliseconds timeout() const override { return options_.timeout; }
   std::string transport() const override { return std::string(transport_->name()); }
 
   void send(const void* data, size_t bytes, int to) override;
   void recv(void* data, size_t bytes, int from) override;
   std::unique_ptr<Communicator> split(int color, int key) override;
   std::unique_ptr<SharedBuffer> allocate_shared(size_t bytes) override;
+  Survivors shrink() override;
+  std::unique_ptr<Communicator> admit(std::chrono::milliseconds patience) override;
   void abort(const std::string& reason) noexcept override;
 
  protected:
-  void run(const CollectiveCall& call) override;
-  std::shared_ptr<Work> start(const CollectiveCall& call) override;
+  void execute(const CollectiveCall& call) override;
+  std::shared_ptr<Work> submit(std::vector<CollectiveCall> calls) override;
 
  private:
+  void perform(const CollectiveCall& call);
+  void dispatch(const CollectiveCall& call);
+  void reduce_scatter_uneven(const CollectiveCall& call);
   void check_peer(const char* what, const void* data, size_t bytes, int peer) const;
 
   const std::unique_ptr<Transport> transport_;
   const std::string group_;
-  const std::chrono::milliseconds timeout_;
+  const CommunicatorOptions options_;
+  CallRecorder recorder_;
   int num_splits_ = 0;
+  std::vector<std::byte> scratch_;
   WorkQueue queue_;  // last: stops before the transport goes
 };
 
+// The transport that the options ask for, of the group options.launch.job_id.
+std::unique_ptr<Transport> make_transport(const CommunicatorOptions& options);
 std::unique_ptr<Communicator> make_native_communicator(const CommunicatorOptions& options);
 
 }  // namespace deepseek_train::collectives

@@ -9,6 +9,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <numeric>
 
 #include "deepseek_train/core/error.h"
 #include "deepseek_train/core/unique_fd.h"
@@ -41,20 +42,30 @@ Mapping map_offer(const ArenaOffer& offer, int rank, bool is_own) {
 }  // namespace
 
 void ArenaRegistry::add(const std::shared_ptr<const Arena>& arena) {
-  std::lock_guard lock(mutex_);
-  std::erase_if(arenas_, [](const auto& known) { return known.expired(); });
-  arenas_.push_back(arena);
+  std::erase_if(views_, [](const auto& view) { return view.arena.expired(); });
+  std::vector<int> places(arena->parts.size());
+  std::iota(places.begin(), places.end(), 0);
+  views_.push_back({arena, std::move(places)});
 }
 
 ArenaLocation ArenaRegistry::find(const void* data, size_t bytes) const {
-  std::lock_guard lock(mutex_);
-  for (const auto& known : arenas_) {
-    auto arena = known.lock();
+  for (const auto& view : views_) {
+    auto arena = view.arena.lock();
     if (!arena || !arena->own().contains(data)) continue;
     const uint64_t offset = static_cast<const std::byte*>(data) - arena->own().data();
-    if (bytes <= arena->own().size() - offset) return {std::move(arena), offset};
+    if (bytes <= arena->own().size() - offset) return {std::move(arena), &view.places, offset};
   }
   return {};
+}
+
+ArenaRegistry ArenaRegistry::of_members(std::span<const int> members) const {
+  ArenaRegistry registry;
+  for (const auto& view : views_) {
+    std::vector<int> places;
+    for (const int member : members) places.push_back(view.places[member]);
+    registry.views_.push_back({view.arena, std::move(places)});
+  }
+  return registry;
 }
 
 // Errors are kept for the exchange of offers, so that all ranks fail together.

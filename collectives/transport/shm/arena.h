@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <vector>
 
@@ -21,21 +20,31 @@ struct Arena {
   const Mapping& own() const { return parts[rank]; }
 };
 
+// An arena among the ranks of a group, which may be fewer than those that made it.
+struct ArenaView {
+  std::weak_ptr<const Arena> arena;
+  std::vector<int> places;  // by rank of the group: of its part in the arena
+};
+
 // Where in which arena a rank's data lies; no arena for private memory.
 struct ArenaLocation {
   std::shared_ptr<const Arena> arena;
+  const std::vector<int>* places = nullptr;  // the registry's, until the next add()
   uint64_t offset = 0;
+
+  const Mapping& part(int rank) const { return arena->parts[(*places)[rank]]; }
 };
 
-// Knows the arenas whose buffers still live. Thread-safe.
+// Knows the arenas whose buffers still live.
 class ArenaRegistry {
  public:
   void add(const std::shared_ptr<const Arena>& arena);
   ArenaLocation find(const void* data, size_t bytes) const;
+  // The same arenas for a group of some of the ranks, in that order.
+  ArenaRegistry of_members(std::span<const int> members) const;
 
  private:
-  mutable std::mutex mutex_;
-  std::vector<std::weak_ptr<const Arena>> arenas_;
+  std::vector<ArenaView> views_;
 };
 
 // What a rank tells the others about its part, for them to map it.

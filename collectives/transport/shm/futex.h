@@ -7,11 +7,11 @@
 
 namespace deepseek_train::collectives {
 
-// Sleeps until woken, until the word no longer holds `expected`, or until `limit` has passed. May
-// return early.
-void futex_wait(std::atomic<uint32_t>& word, uint32_t expected, std::chrono::nanoseconds limit);
+// Sleeps until woken, until the word's lower half no longer holds `expected`, or until `limit` has
+// passed. May return early.
+void futex_wait(std::atomic<uint64_t>& word, uint32_t expected, std::chrono::nanoseconds limit);
 
 // Wakes every sleeper on the word.
-void futex_wake_all(std::atomic<uint32_t>& word);
+void futex_wake_all(std::atomic<uint64_t>& word);
 
 }  // namespace deepseek_train::collectives

@@ -17,8 +17,16 @@ Mapping::Mapping(int fd, size_t bytes, const char* what) : size_(bytes) {
   data_ = static_cast<std::byte*>(address);
 }
 
+Mapping Mapping::borrow(std::byte* data, size_t bytes) {
+  Mapping mapping;
+  mapping.data_ = data;
+  mapping.size_ = bytes;
+  mapping.is_borrowed_ = true;
+  return mapping;
+}
+
 Mapping::~Mapping() {
-  if (data_) ::munmap(data_, size_);
+  if (data_ && !is_borrowed_) ::munmap(data_, size_);
 }
 
 }  // namespace deepseek_train::collectives

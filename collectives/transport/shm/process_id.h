@@ -18,4 +18,12 @@ ProcessId this_process();
 // /proc.
 bool is_alive(const ProcessId& process);
 
+// True from the moment a fatal signal takes hold. With much memory mapped a process needs tens of
+// milliseconds more to end. Costs one read of /proc.
+bool is_being_killed(const ProcessId& process);
+
+// True while SIGSTOP, SIGTSTP and the like hold the process; a debugger's stop does not count.
+// Costs one read of /proc.
+bool is_stopped(const ProcessId& process);
+
 }  // namespace deepseek_train::collectives

@@ -121,10 +121,17 @@ std::optional<Mapping> try_attach(const std::string& name, int size) {
   return Mapping(file.get(), header.total_bytes, name.c_str());
 }
 
+void check_expected(std::span<const ProcessId> expected) {
+  for (size_t r = 0; r < expected.size(); ++r)
+    DST_CHECK_AS(Unavailable, is_alive(expected[r]), "rank ", r, " (pid ", expected[r].pid,
+                 ") has died while the ranks were joining");
+}
+
 Mapping attach_segment(const std::string& name, int size, Clock::time_point deadline,
-                       std::chrono::milliseconds timeout) {
+                       std::chrono::milliseconds timeout, std::span<const ProcessId> expected) {
   for (;;) {
     if (auto mapping = try_attach(name, size)) return std::move(*mapping);
+    check_expected(expected);
     DST_CHECK_AS(Timeout, Clock::now() < deadline, "rank 0 did not make shared-memory segment ",
                  name, " within ", timeout.count(), " ms; is it running on this host?");
     std::this_thread::sleep_for(kPollInterval);
@@ -155,20 +162,34 @@ std::string missing_ranks(const SegmentLayout& layout, int size) {
                        " did not join within ", timeout.count(), " ms; did they start?"));
 }
 
+// Owns the segment's name until all have attached.
+struct Name {
+  std::string text;
+  ~Name() { ::shm_unlink(text.c_str()); }
+};
+
 void await_everybody(const SegmentLayout& layout, int rank, int size, const std::string& name,
-                     Clock::time_point deadline, std::chrono::milliseconds timeout) {
+                     Clock::time_point deadline, std::chrono::milliseconds timeout,
+                     std::span<const ProcessId> expected) {
   if (rank == 0) {
-    while (!missing_ranks(layout, size).empty() && Clock::now() < deadline)
+    const Name owned{name};
+    while (!missing_ranks(layout, size).empty() && Clock::now() < deadline) {
+      check_expected(expected);
       std::this_thread::sleep_for(kPollInterval);
-    ::shm_unlink(name.c_str());
+    }
     if (!missing_ranks(layout, size).empty()) throw_missing(layout, size, timeout);
     layout.header().all_attached.store(1, std::memory_order_release);
     return;
   }
   while (layout.header().all_attached.load(std::memory_order_acquire) == 0) {
     if (Clock::now() >= deadline) throw_missing(layout, size, timeout);
-    DST_CHECK_AS(Unavailable, is_alive(layout.header().creator), "rank 0 (pid ",
-                 layout.header().creator.pid, ") has died while the ranks were joining");
+    try {
+      check_expected(expected);
+      check_expected({&layout.header().creator, 1});
+    } catch (const Unavailable&) {
+      // It may have joined, done its work and ended since the last look.
+      if (layout.header().all_attached.load(std::memory_order_acquire) == 0) throw;
+    }
     std::this_thread::sleep_for(kPollInterval);
   }
 }
@@ -179,14 +200,14 @@ std::string segment_name(const std::string& job_id) {
   return concat("/dst-", ::geteuid(), "-", sha256_hex(job_id).substr(0, 24));
 }
 
-Mapping join_segment(const std::string& name, int rank, int size,
-                     std::chrono::milliseconds timeout) {
+Mapping join_segment(const std::string& name, int rank, int size, std::chrono::milliseconds timeout,
+                     std::span<const ProcessId> expected) {
   const auto deadline = Clock::now() + timeout;
-  Mapping mapping =
-      rank == 0 ? create_segment(name, size) : attach_segment(name, size, deadline, timeout);
+  Mapping mapping = rank == 0 ? create_segment(name, size)
+                              : attach_segment(name, size, deadline, timeout, expected);
   const SegmentLayout layout(mapping.data(), size);
   announce(layout, rank);
-  await_everybody(layout, rank, size, name, deadline, timeout);
+  await_everybody(layout, rank, size, name, deadline, timeout, expected);
   return mapping;
 }
 

@@ -3,27 +3,55 @@
 #include <algorithm>
 #include <cstring>
 
-#include "collectives/algorithms/partition.h"
 #include "collectives/algorithms/tree_reduce.h"
+#include "collectives/transport/shm/copy_bytes.h"
+#include "collectives/transport/shm/messages.h"
+#include "collectives/transport/shm/shm_transport_chunks.h"
 #include "deepseek_train/core/error.h"
 
 namespace deepseek_train::collectives {
 namespace {
 
-// Up to here every rank reduces everything by itself: one step instead of two.
-constexpr size_t kSmallBytes = 8 << 10;
-
-size_t num_chunks_of(size_t count, size_t chunk) { return (count + chunk - 1) / chunk; }
-
-void copy_bytes(void* to, const void* from, size_t bytes) {
-  if (bytes != 0 && to != from) std::memmove(to, from, bytes);
+// Of what ranks must agree on, and of where the data lies: equal digests need no closer look.
+uint32_t digest_of(const CallSignature& call) {
+  uint64_t digest = 0x9e3779b97f4a7c15u;
+  const auto mix = [&](uint64_t word) {
+    digest = (digest ^ word) * 0xff51afd7ed558ccdu;
+    digest ^= digest >> 32;
+  };
+  mix(call.sequence);
+  mix(call.count);
+  mix(call.arena_offset);
+  mix(uint64_t{call.arena} << 32 | static_cast<uint32_t>(call.root));
+  mix(uint64_t{call.kind} << 24 | uint64_t{call.dtype} << 16 | uint64_t{call.op} << 8 |
+      call.has_uneven_parts);
+  return static_cast<uint32_t>(digest);
 }
 
 }  // namespace
 
-ShmTransport::ShmTransport(const std::string& job_id, int rank, int size,
-                           std::chrono::milliseconds timeout)
-    : group_(job_id, rank, size, timeout) {}
+ShmTransport::ShmTransport(const ShmTransportOptions& options)
+    : options_(options),
+      group_(options.group, options.rank, options.size, options.timeout),
+      sources_(options.size),
+      buffers_(options.size) {
+  if (options.private_way != PrivateWay::kStaged && size() > 1)
+    guarded([&] { peers_.probe(group_); });
+}
+
+ShmTransport::ShmTransport(const ShmTransportOptions& options, Mapping segment)
+    : options_(options),
+      group_(std::move(segment), options.rank, options.size, options.timeout),
+      sources_(options.size),
+      buffers_(options.size) {}
+
+ShmTransport::ShmTransport(const ShmTransportOptions& options, std::span<const ProcessId> members,
+                           const ShmTransport& whole)
+    : options_(options),
+      group_(options.group, options.rank, options.size, options.timeout, members),
+      peers_(whole.peers_),
+      sources_(options.size),
+      buffers_(options.size) {}
 
 template <typename Body>
 void ShmTransport::guarded(const Body& body) {
@@ -38,148 +66,73 @@ void ShmTransport::guarded(const Body& body) {
   }
 }
 
+// Remembers the call that the group ended under, for shrink(). A call refused because the group had
+// already ended counts as well: nothing of it has happened.
+template <typename Body>
+void ShmTransport::guarded_call(const CollectiveCall& call, const Body& body) {
+  const uint64_t number = sequence_ + 1;
+  try {
+    guarded(body);
+  } catch (...) {
+    if (!pending_) pending_ = Pending{call, number};
+    throw;
+  }
+  ++num_completed_;
+  group_.leave_call();
+}
+
 void ShmTransport::run(const CollectiveCall& call) {
-  guarded([&] { dispatch(call); });
+  guarded_call(call, [&] { dispatch(call); });
 }
 
 void ShmTransport::dispatch(const CollectiveCall& call) {
-  if (size() == 1) return copy_bytes(call.out, call.in, call.count * size_bytes(call.dtype));
+  if (size() == 1) {
+    ++sequence_;
+    return copy_bytes(call.out, call.in, call.count * size_bytes(call.dtype));
+  }
   switch (call.kind) {
     case Collective::kAllReduce: return all_reduce(call);
     case Collective::kReduceScatter: return reduce_scatter(call);
     case Collective::kAllGather: return all_gather(call);
     case Collective::kBroadcast: return broadcast(call);
     case Collective::kBarrier: return barrier(call);
+    default: throw Internal("an exchange came to ShmTransport::run");
   }
 }
 
 void ShmTransport::open_call(const CollectiveCall& call, const ArenaLocation& location) {
-  CallSignature mine = sign(call, ++sequence_);
-  mine.arena = location.arena ? location.arena->id : 0;
-  mine.arena_offset = location.offset;
-  group_.set_current(mine);
-  group_.layout().rank(rank()).calls[sequence_ % 2] = mine;
-  open_step_ = group_.advance();
+  signature_ = sign(call, ++sequence_);
+  signature_.arena = location.arena ? location.arena->id : 0;
+  signature_.arena_offset = location.offset;
+  digest_ = digest_of(signature_);
+  are_alike_ = false;
+  open_step_ = group_.open_call(signature_, digest_);
 }
 
-void ShmTransport::await_same_call() {
+bool ShmTransport::await_same_call() {
   group_.wait_for_all(open_step_);
-  const CallSignature& mine = call_of(rank());
+  are_alike_ = true;
+  for (int peer = 0; peer < size(); ++peer) are_alike_ &= group_.digest_of(peer) == digest_;
+  if (are_alike_) return true;
+  // Another call, data in another place, or a rank that has gone on to its next call meanwhile.
   for (int peer = 0; peer < size(); ++peer) {
-    DST_CHECK(is_same_call(call_of(peer), mine), "ranks made different calls: rank ", peer, " ",
-              describe(call_of(peer)), ", rank ", rank(), " ", describe(mine),
-              "; all ranks must make the same calls in the same order");
+    const CallSignature theirs = group_.call_of(peer, sequence_);
+    DST_CHECK(is_same_call(theirs, signature_),
+              "ranks made different calls: ", group_.name_rank(peer), " ", describe(theirs), ", ",
+              group_.name_rank(rank()), " ", describe(signature_),
+              "; all ranks must make the same calls in the same order; ", group_.report());
   }
+  return false;
 }
 
-const CallSignature& ShmTransport::call_of(int rank) const {
-  return group_.layout().rank(rank).calls[sequence_ % 2];
-}
-
-std::vector<const std::byte*> ShmTransport::slots_at(size_t chunk, size_t offset_bytes) const {
-  std::vector<const std::byte*> sources(size());
-  for (int r = 0; r < size(); ++r) sources[r] = slot(r, chunk) + offset_bytes;
-  return sources;
-}
-
-template <typename Fill, typename Drain>
-void ShmTransport::run_in_chunks(const CollectiveCall& call, size_t num_chunks, const Fill& fill,
-                                 const Drain& drain) {
-  if (num_chunks > 0) fill(0);
-  open_call(call, {});
-  await_same_call();
-  drain_chunks(num_chunks, fill, drain);
-}
-
-template <typename Fill, typename Drain>
-void ShmTransport::drain_chunks(size_t num_chunks, const Fill& fill, const Drain& drain) {
-  uint32_t filled_step = open_step_;
-  for (size_t j = 0; j < num_chunks; ++j) {
-    const uint32_t this_step = filled_step;
-    if (j + 1 < num_chunks) {
-      fill(j + 1);
-      filled_step = group_.advance();
-    }
-    group_.wait_for_all(this_step);
-    drain(j);
-  }
-  next_chunk_ += num_chunks;
+std::span<const std::byte* const> ShmTransport::slots_at(size_t chunk, size_t offset_bytes) {
+  for (int r = 0; r < size(); ++r) sources_[r] = slot(r, chunk) + offset_bytes;
+  return sources_;
 }
 
 void ShmTransport::barrier(const CollectiveCall& call) {
   open_call(call, {});
   await_same_call();
-}
-
-void ShmTransport::all_reduce(const CollectiveCall& call) {
-  const size_t bytes = call.count * size_bytes(call.dtype);
-  const ArenaLocation location = arenas_.find(call.out, bytes);
-  // Private data goes with the opening step; whether all ranks are in one arena is only known after
-  // it.
-  if (!location.arena) copy_bytes(slot(rank(), 0), call.in, std::min(bytes, kSlotBytes));
-  open_call(call, location);
-  await_same_call();
-  bool any_in_arena = false;
-  bool all_in_same_arena = true;
-  for (int r = 0; r < size(); ++r) {
-    any_in_arena |= call_of(r).arena != 0;
-    all_in_same_arena &= call_of(r).arena != 0 && call_of(r).arena == call_of(0).arena;
-  }
-  if (all_in_same_arena) return all_reduce_in_arena(call, location);
-  if (any_in_arena) {
-    if (location.arena) copy_bytes(slot(rank(), 0), call.in, std::min(bytes, kSlotBytes));
-    open_step_ = group_.advance();
-  }
-  all_reduce_staged(call);
-}
-
-// Each rank reduces its own slice of all buffers straight into all buffers. No byte is staged, and
-// no rank touches another's slice, so the second step, after which all slices stand, is the only
-// other wait.
-void ShmTransport::all_reduce_in_arena(const CollectiveCall& call, const ArenaLocation& location) {
-  const size_t element_bytes = size_bytes(call.dtype);
-  const Slice slice = slice_of(call.count, element_bytes, rank(), size());
-  std::vector<std::byte*> buffers(size());
-  for (int r = 0; r < size(); ++r)
-    buffers[r] =
-        location.arena->parts[r].data() + call_of(r).arena_offset + slice.begin * element_bytes;
-  const std::vector<const std::byte*> sources(buffers.begin(), buffers.end());
-  tree_reduce(call.dtype, call.op, sources, buffers, slice.size());
-  group_.wait_for_all(group_.advance());
-}
-
-void ShmTransport::all_reduce_staged(const CollectiveCall& call) {
-  const size_t element_bytes = size_bytes(call.dtype);
-  const size_t chunk = kSlotBytes / element_bytes;
-  auto* data = static_cast<std::byte*>(call.out);
-  const auto count_of = [&](size_t j) { return std::min(chunk, call.count - j * chunk); };
-  const auto fill = [&](size_t j) {
-    copy_bytes(slot(rank(), j), data + j * kSlotBytes, count_of(j) * element_bytes);
-  };
-
-  // Small: every rank reduces everything by itself.
-  if (call.count * element_bytes <= kSmallBytes) {
-    return drain_chunks(num_chunks_of(call.count, chunk), fill, [&](size_t j) {
-      std::byte* destinations[] = {data + j * kSlotBytes};
-      tree_reduce(call.dtype, call.op, slots_at(j, 0), destinations, count_of(j));
-    });
-  }
-  // Otherwise each reduces its slice, into its own slot, where nobody else reads that slice's
-  // input.
-  drain_chunks(num_chunks_of(call.count, chunk), fill, [&](size_t j) {
-    const Slice mine = slice_of(count_of(j), element_bytes, rank(), size());
-    const size_t offset = mine.begin * element_bytes;
-    std::byte* destinations[] = {slot(rank(), j) + offset, data + j * kSlotBytes + offset};
-    tree_reduce(call.dtype, call.op, slots_at(j, offset), destinations, mine.size());
-    group_.wait_for_all(group_.advance());
-    for (int hop = 1; hop < size(); ++hop) {
-      const int owner = (rank() + hop) % size();
-      const Slice theirs = slice_of(count_of(j), element_bytes, owner, size());
-      const size_t begin = theirs.begin * element_bytes;
-      copy_bytes(data + j * kSlotBytes + begin, slot(owner, j) + begin,
-                 theirs.size() * element_bytes);
-    }
-  });
 }
 
 // A slot holds the same stretch of every rank's part, one after another.
@@ -229,14 +182,20 @@ void ShmTransport::broadcast(const CollectiveCall& call) {
   });
 }
 
+void ShmTransport::exchange(const CollectiveCall& call, OutgoingParts out, IncomingParts in) {
+  guarded_call(call, [&] { exchange_parts(call, out, in); });
+}
+
 std::unique_ptr<SharedBuffer> ShmTransport::allocate_shared(size_t bytes) {
   std::shared_ptr<Arena> arena;
   const ArenaPart part(bytes);
   std::vector<ArenaOffer> offers(size());
   // The offers travel by all_gather; the barrier keeps the descriptors open until all have mapped
   // them.
-  run({Collective::kAllGather, &part.offer(), offers.data(), sizeof(ArenaOffer), DType::kUInt8,
-       ReduceOp::kSum, 0});
+  run({.kind = Collective::kAllGather,
+       .in = &part.offer(),
+       .out = offers.data(),
+       .count = sizeof(ArenaOffer)});
   guarded([&] { arena = part.map(++last_arena_, rank(), offers); });
   run({});
   arenas_.add(arena);
@@ -247,48 +206,23 @@ std::unique_ptr<Transport> ShmTransport::make_subgroup(const std::string& group,
                                                        const std::vector<int>& members) {
   const auto place = std::find(members.begin(), members.end(), rank());
   DST_ASSERT(place != members.end(), "rank ", rank(), " makes a group it is not in");
-  return std::make_unique<ShmTransport>(group, static_cast<int>(place - members.begin()),
-                                        static_cast<int>(members.size()), group_.timeout());
+  ShmTransportOptions options = options_;
+  options.group = group;
+  options.rank = static_cast<int>(place - members.begin());
+  options.size = static_cast<int>(members.size());
+  std::vector<ProcessId> processes;
+  for (const int r : members) processes.push_back(group_.layout().rank(r).process);
+  return std::unique_ptr<Transport>(new ShmTransport(options, processes, *this));
 }
 
-// A message travels through the sender's mailbox a piece at a time; each piece is written when the
-// last has been taken.
 void ShmTransport::send(std::span<const std::byte> bytes, int to) {
-  guarded([&] {
-    group_.set_current(sign_send(bytes.size(), to));
-    Mailbox& mailbox = group_.layout().mailbox(rank());
-    Counter& sent = group_.layout().sent(rank(), to);
-    Counter& taken = group_.layout().taken(rank(), to);
-    size_t offset = 0;
-    do {
-      const size_t piece = std::min(kMailBytes, bytes.size() - offset);
-      mailbox.message_bytes = bytes.size();
-      copy_bytes(mailbox.data, bytes.data() + offset, piece);
-      offset += piece;
-      ShmGroup::increment(sent);
-      group_.wait_for(taken, sent.value.load(), to);
-    } while (offset < bytes.size());
-  });
+  guarded([&] { send_pieces(group_, bytes, to); });
+  group_.leave_call();
 }
 
 void ShmTransport::recv(std::span<std::byte> bytes, int from) {
-  guarded([&] {
-    group_.set_current(sign_recv(bytes.size(), from));
-    const Mailbox& mailbox = group_.layout().mailbox(from);
-    Counter& sent = group_.layout().sent(from, rank());
-    Counter& taken = group_.layout().taken(from, rank());
-    size_t offset = 0;
-    do {
-      group_.wait_for(sent, taken.value.load() + 1, from);
-      DST_CHECK(mailbox.message_bytes == bytes.size(), "recv of ", bytes.size(),
-                " bytes from rank ", from, ", which sends ", mailbox.message_bytes,
-                "; both must name the same size");
-      const size_t piece = std::min(kMailBytes, bytes.size() - offset);
-      copy_bytes(bytes.data() + offset, mailbox.data, piece);
-      offset += piece;
-      ShmGroup::increment(taken);
-    } while (offset < bytes.size());
-  });
+  guarded([&] { recv_pieces(group_, bytes, from); });
+  group_.leave_call();
 }
 
 }  // namespace deepseek_train::collectives

@@ -1,26 +1,32 @@
 // Joining a launch over TCP.
+#include <numeric>
+
 #include "collectives/rendezvous/address_exchange.h"
 #include "collectives/transport/tcp/tcp_transport.h"
+#include "collectives/transport/tls/make_tls.h"
 #include "deepseek_train/core/error.h"
 #include "deepseek_train/core/log.h"
 
 namespace deepseek_train::collectives {
 namespace {
 
+// With credentials every byte is authenticated, so a listener may be reached from anywhere; where
+// the rendezvous is on loopback, all ranks are.
 Interfaces choose_interfaces(const CommunicatorOptions& options) {
   const LaunchInfo& launch = options.launch;
+  if (options.identity.credentials)
+    return is_loopback(launch.rendezvous_host) ? Interfaces::kLoopback : Interfaces::kAll;
   if (options.insecure_network) {
     if (launch.rank == 0)
       log_warning(
           "insecure_network: gradients and weights travel unencrypted, and anybody who reaches the "
-          "ports can join; "
-          "use it only inside a closed network");
+          "ports can join; use it only inside a closed network");
     return Interfaces::kAll;
   }
   DST_CHECK_AS(PermissionDenied, is_loopback(launch.rendezvous_host), "the rendezvous ",
                launch.rendezvous_host,
-               " is another host, and without credentials only loopback is used; set "
-               "insecure_network: true if the network "
+               " is another host, and without credentials only loopback is used; give "
+               "CommunicatorOptions::identity, or set insecure_network: true if the network "
                "between the hosts is closed to others");
   return Interfaces::kLoopback;
 }
@@ -34,9 +40,15 @@ Algorithm choose_algorithm(const CommunicatorOptions& options, bool is_16_bit) {
   return is_one_host || is_16_bit ? Algorithm::kTree : Algorithm::kRing;
 }
 
+std::shared_ptr<StreamFactory> make_streams(const CommunicatorOptions& options) {
+  if (!options.identity.credentials) return make_plain_streams();
+  return make_tls_streams(
+      {.identity = options.identity, .rank = options.launch.rank, .size = options.launch.size});
+}
+
 }  // namespace
 
-std::unique_ptr<Transport> make_tcp_transport(const CommunicatorOptions& options) {
+std::unique_ptr<TcpTransport> make_tcp_transport(const CommunicatorOptions& options) {
   const LaunchInfo& launch = options.launch;
   DST_CHECK(!launch.rendezvous_host.empty() && launch.rendezvous_port > 0,
             "ranks on several hosts need a meeting point; set MASTER_ADDR to rank 0's host and "
@@ -44,11 +56,17 @@ std::unique_ptr<Transport> make_tcp_transport(const CommunicatorOptions& options
             "(mpirun -x MASTER_ADDR=... -x MASTER_PORT=...)");
   const TcpTransportOptions transport_options{.interfaces = choose_interfaces(options),
                                               .algorithm = choose_algorithm(options, false),
-                                              .algorithm_16_bit = choose_algorithm(options, true)};
+                                              .algorithm_16_bit = choose_algorithm(options, true),
+                                              .is_recoverable = options.recoverable};
   const UniqueFd listener = listen_on(transport_options.interfaces, 0);
-  MeshOptions mesh{.rank = launch.rank, .key = job_key(launch.job_id), .timeout = options.timeout};
-  mesh.endpoints =
-      exchange_addresses(launch, port_of(listener), transport_options.interfaces, options.timeout);
+  MeshOptions mesh{.rank = launch.rank,
+                   .launch_ranks = std::vector<int>(launch.size),
+                   .key = job_key(launch.job_id),
+                   .timeout = options.timeout,
+                   .streams = make_streams(options)};
+  std::iota(mesh.launch_ranks.begin(), mesh.launch_ranks.end(), 0);
+  mesh.endpoints = exchange_addresses(launch, port_of(listener), transport_options.interfaces,
+                                      options.timeout, *mesh.streams);
   return std::make_unique<TcpTransport>(std::make_unique<TcpMesh>(std::move(mesh), listener),
                                         transport_options);
 }

@@ -5,14 +5,12 @@
 
 #include "collectives/transport/tcp/mesh.h"
 #include "deepseek_train/core/error.h"
-#include "deepseek_train/core/log.h"
 
 namespace deepseek_train::collectives {
 namespace {
 
-constexpr uint64_t kMagic = 0x3130'4853'454d'5344;  // "DSMESH01"
-constexpr uint32_t kData = 0;
-constexpr uint32_t kControl = 1;
+using Clock = std::chrono::steady_clock;
+constexpr uint64_t kMagic = 0x3230'4853'454d'5344;  // "DSMESH02"
 
 }  // namespace
 
@@ -21,99 +19,123 @@ struct TcpMesh::Hello {
   uint64_t magic = kMagic;
   uint64_t key = 0;
   int64_t pid = 0;
+  uint64_t process_key = 0;
   int32_t rank = 0;
   int32_t size = 0;
-  uint32_t channel = 0;
+  Channel channel = Channel::kData;
   char host[60] = {};
 };
 
-TcpMesh::TcpMesh(MeshOptions options, const UniqueFd& listener)
-    : options_(std::move(options)), peers_(size()) {
+TcpMesh::TcpMesh(MeshOptions options, const UniqueFd& listener, const Interrupt& interrupt)
+    : options_(std::move(options)),
+      host_(this_host()),
+      renewal_time_(options_.streams->renewal_time()) {
   const Deadline deadline = Clock::now() + timeout();
-  peers_[rank()].pid = ::getpid();
-  peers_[rank()].host = hello(kData).host;
+  Connections made;
+  made.data.resize(size());
+  made.control.resize(size());
+  made.processes.resize(size());
+  made.processes[rank()] = {::getpid(), host_.name, host_.process_key};
   // In rank order each waits only for lower ranks, of which rank 0 waits for none.
-  connect_lower(deadline);
-  accept_higher(listener, deadline);
+  connect_lower(made, deadline, interrupt);
+  accept_higher(made, listener, deadline, interrupt);
+  data_ = std::move(made.data);
+  for (const auto& endpoint : options_.endpoints) hosts_.push_back(endpoint.host);
+  control_ =
+      std::make_unique<ControlPlane>(rank(), std::move(made.processes), std::move(made.control));
 }
 
-TcpMesh::Hello TcpMesh::hello(uint32_t channel) const {
+TcpMesh::Hello TcpMesh::hello(Channel channel) const {
   Hello mine;
   mine.key = options_.key;
   mine.pid = ::getpid();
+  mine.process_key = host_.process_key;
   mine.rank = rank();
   mine.size = size();
   mine.channel = channel;
-  ::gethostname(mine.host, sizeof(mine.host) - 1);
+  std::strncpy(mine.host, host_.name.c_str(), sizeof(mine.host) - 1);
   return mine;
 }
 
-void TcpMesh::connect_lower(Deadline deadline) {
+void TcpMesh::connect_lower(Connections& made, Deadline deadline, const Interrupt& interrupt) {
   for (int peer = 0; peer < rank(); ++peer) {
-    for (const uint32_t channel : {kData, kControl}) {
-      if (!greet(peer, channel, connect_to(endpoint(peer), deadline), deadline))
-        throw Timeout(concat("rank ", peer, " at ", endpoint(peer).host, ":", endpoint(peer).port,
-                             " did not answer within ", timeout().count(), " ms"));
-    }
+    for (const Channel channel : {Channel::kData, Channel::kControl})
+      call(made, peer, channel, deadline, interrupt);
   }
 }
 
-bool TcpMesh::greet(int peer, uint32_t channel, UniqueFd socket, Deadline deadline) {
+void TcpMesh::call(Connections& made, int peer, Channel channel, Deadline deadline,
+                   const Interrupt& interrupt) try {
+  const Endpoint& endpoint = options_.endpoints[peer];
+  auto stream =
+      connect_stream(*options_.streams, endpoint, options_.launch_ranks[peer], deadline, interrupt);
   const Hello mine = hello(channel);
   Hello theirs{};
-  if (!write_all(socket, std::as_bytes(std::span(&mine, 1)), deadline) ||
-      !read_all(socket, std::as_writable_bytes(std::span(&theirs, 1)), deadline))
-    return false;
+  const bool ok =
+      write_all(*stream, std::as_bytes(std::span(&mine, 1)), deadline, interrupt) &&
+      read_all(*stream, std::as_writable_bytes(std::span(&theirs, 1)), deadline, interrupt);
+  DST_CHECK_AS(Timeout, ok, "rank ", peer, " at ", endpoint.host, ":", endpoint.port,
+               " closed the connection or did not answer within ", timeout().count(), " ms");
   DST_CHECK_AS(DataCorruption,
-               theirs.magic == kMagic && theirs.key == options_.key && theirs.rank == peer,
-               "what answers at ", endpoint(peer).host, ":", endpoint(peer).port, " is not rank ",
-               peer, " of this job");
-  store(peer, channel, theirs, std::move(socket));
-  return true;
+               theirs.magic == kMagic && theirs.key == options_.key && theirs.rank == peer &&
+                   theirs.channel == channel,
+               "what answers at ", endpoint.host, ":", endpoint.port, " is not rank ", peer,
+               " of this job");
+  store(made, theirs, std::move(stream));
+} catch (const PermissionDenied& error) {
+  throw PermissionDenied(concat("rank ", rank(), " called rank ", peer, " at ",
+                                options_.endpoints[peer].host, ":", options_.endpoints[peer].port,
+                                ", and ", error.what()));
 }
 
-void TcpMesh::accept_higher(const UniqueFd& listener, Deadline deadline) {
+void TcpMesh::accept_higher(Connections& made, const UniqueFd& listener, Deadline deadline,
+                            const Interrupt& interrupt) {
+  Lobby lobby(listener, *options_.streams, sizeof(Hello));
   for (int missing = 2 * (size() - 1 - rank()); missing > 0;) {
-    UniqueFd socket = accept_from(listener, deadline);
-    if (!socket) throw_missing();
-    missing -= admit(std::move(socket), deadline);
+    auto visitor = lobby.next(deadline, interrupt);
+    if (!visitor) throw_missing(made, lobby.refusals());
+    Hello theirs;
+    std::memcpy(&theirs, visitor->greeting.data(), sizeof(theirs));
+    if (const auto objection = objection_to(*visitor, theirs, made); !objection.empty()) {
+      lobby.turn_away(visitor->address, objection);
+      continue;
+    }
+    const Hello mine = hello(theirs.channel);
+    if (!write_all(*visitor->stream, std::as_bytes(std::span(&mine, 1)), deadline, interrupt))
+      continue;
+    store(made, theirs, std::move(visitor->stream));
+    --missing;
   }
 }
 
-// False for a stranger, who gets a second and is turned away.
-bool TcpMesh::admit(UniqueFd socket, Deadline deadline) {
-  Hello theirs{};
-  const auto patience = std::min(deadline, Clock::now() + std::chrono::seconds(1));
-  const bool is_ours =
-      read_all(socket, std::as_writable_bytes(std::span(&theirs, 1)), patience) &&
-      theirs.magic == kMagic && theirs.key == options_.key && theirs.size == size() &&
-      theirs.rank > rank() && theirs.rank < size() && theirs.channel <= kControl &&
-      !(theirs.channel == kData ? peers_[theirs.rank].data : peers_[theirs.rank].control);
-  if (!is_ours) {
-    log_warning("turned away a connection from ", peer_address(socket),
-                ", which is no rank of this job");
-    return false;
-  }
-  const Hello mine = hello(theirs.channel);
-  if (!write_all(socket, std::as_bytes(std::span(&mine, 1)), deadline)) return false;
-  store(theirs.rank, theirs.channel, theirs, std::move(socket));
-  return true;
+std::string TcpMesh::objection_to(const Visitor& visitor, const Hello& hello,
+                                  const Connections& made) const {
+  if (hello.magic != kMagic || hello.key != options_.key || hello.size != size() ||
+      hello.rank <= rank() || hello.rank >= size() || hello.channel > Channel::kControl)
+    return "it is no rank of this group";
+  const int proven = visitor.stream->proven_rank();
+  if (proven != Stream::kUnproven && proven != options_.launch_ranks[hello.rank])
+    return concat("it says it is rank ", options_.launch_ranks[hello.rank],
+                  " of the launch, and its certificate says rank ", proven);
+  const auto& places = hello.channel == Channel::kData ? made.data : made.control;
+  return places[hello.rank] ? concat("rank ", hello.rank, " is already here") : "";
 }
 
-void TcpMesh::store(int peer, uint32_t channel, const Hello& hello, UniqueFd socket) {
-  peers_[peer].pid = hello.pid;
-  peers_[peer].host.assign(hello.host, ::strnlen(hello.host, sizeof(hello.host)));
-  (channel == kData ? peers_[peer].data : peers_[peer].control) = std::move(socket);
+void TcpMesh::store(Connections& made, const Hello& hello, std::unique_ptr<Stream> stream) {
+  made.processes[hello.rank] = {hello.pid,
+                                std::string(hello.host, ::strnlen(hello.host, sizeof(hello.host))),
+                                hello.process_key};
+  (hello.channel == Channel::kData ? made.data : made.control)[hello.rank] = std::move(stream);
 }
 
-void TcpMesh::throw_missing() const {
+void TcpMesh::throw_missing(const Connections& made, const std::string& refusals) const {
   std::string missing;
   for (int peer = rank() + 1; peer < size(); ++peer) {
-    if (!peers_[peer].data || !peers_[peer].control)
+    if (!made.data[peer] || !made.control[peer])
       missing += (missing.empty() ? "" : ", ") + std::to_string(peer);
   }
   throw Timeout(concat("rank(s) ", missing, " did not connect to rank ", rank(), " within ",
-                       timeout().count(), " ms"));
+                       timeout().count(), " ms", refusals));
 }
 
 }  // namespace deepseek_train::collectives

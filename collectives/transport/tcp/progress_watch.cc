@@ -10,8 +10,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto kSpinTime = 30us;
-constexpr auto kHeartbeatInterval = 250ms;
-constexpr auto kPollLimit = 50ms;  // also how long an abort() from another thread may go unnoticed
+constexpr auto kPatience = 50ms;
 
 }  // namespace
 
@@ -20,28 +19,30 @@ void ProgressWatch::idle(const std::vector<short>& interests) {
   if (!is_idle_) {
     is_idle_ = true;
     idle_since_ = now;
-    next_heartbeat_ = now + std::min<Clock::duration>(kHeartbeatInterval, mesh_.timeout() / 8);
   }
-  if (now - idle_since_ < kSpinTime) return;
-  if (now - idle_since_ >= mesh_.timeout()) throw_timeout(interests);
-  if (now >= next_heartbeat_) {
-    mesh_.send_heartbeat(call_);
-    next_heartbeat_ = now + std::min<Clock::duration>(kHeartbeatInterval, mesh_.timeout() / 8);
-  }
-  mesh_.poll(interests,
-             std::min<std::chrono::milliseconds>(kPollLimit, std::max(mesh_.timeout() / 16, 1ms)));
+  const auto idle_time = now - idle_since_;
+  if (idle_time < kSpinTime) return;
+  if (idle_time >= mesh_.timeout()) throw_timeout(interests);
+  const auto patience = std::min<Clock::duration>(kPatience, mesh_.timeout() / 8);
+  if (idle_time >= patience && !has_said_so_) say(true);
+  mesh_.poll(interests, std::max(1ms, std::chrono::ceil<std::chrono::milliseconds>(patience)));
+}
+
+void ProgressWatch::say(bool is_waiting) {
+  has_said_so_ = is_waiting;
+  mesh_.control().set_waiting(is_waiting);
 }
 
 void ProgressWatch::throw_timeout(const std::vector<short>& interests) const {
-  mesh_.throw_if_failed();
-  std::string late = mesh_.silent_ranks(
-      call_, std::min<std::chrono::milliseconds>(4 * kHeartbeatInterval, mesh_.timeout() / 2));
+  ControlPlane& control = mesh_.control();
+  control.throw_if_failed();
+  std::string late = control.ranks_not_waiting_in(call_);
   for (int peer = 0; late.empty() && peer < mesh_.size(); ++peer) {
-    if (interests[peer]) late = mesh_.name_rank(peer);
+    if (interests[peer]) late = control.name_rank(peer);
   }
-  throw Timeout(concat(late, " did not arrive in ", describe(call_), " within ",
-                       mesh_.timeout().count(),
-                       " ms; it hangs, is busy elsewhere, or needs a longer timeout"));
+  throw Timeout(
+      concat(late, " did not arrive in ", describe(call_), " within ", mesh_.timeout().count(),
+             " ms; it hangs, is busy elsewhere, or needs a longer timeout", control.report()));
 }
 
 }  // namespace deepseek_train::collectives

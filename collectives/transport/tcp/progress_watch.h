@@ -9,26 +9,30 @@
 namespace deepseek_train::collectives {
 
 // Used by every loop over non-blocking streams: after a pass that moved something made_progress(),
-// after one that did not idle(). idle() spins for some 30 us, then sleeps in poll(); from a quarter
-// of a second on it tells the others that this rank waits, and after the mesh's timeout throws
-// Timeout, naming the ranks that have not said the same.
+// after one that did not idle(). idle() spins for some 30 us, then sleeps in poll(); after 50 ms it
+// tells the others that this rank waits, and after the mesh's timeout it throws Timeout, naming the
+// ranks that have not said the same.
 class ProgressWatch {
  public:
   ProgressWatch(TcpMesh& mesh, const CallSignature& call) : mesh_(mesh), call_(call) {}
 
-  void made_progress() { is_idle_ = false; }
+  void made_progress() {
+    is_idle_ = false;
+    if (has_said_so_) say(false);
+  }
   // `interests` as for TcpMesh::poll.
   void idle(const std::vector<short>& interests);
 
  private:
   using Clock = std::chrono::steady_clock;
+  void say(bool is_waiting);
   [[noreturn]] void throw_timeout(const std::vector<short>& interests) const;
 
   TcpMesh& mesh_;
   const CallSignature& call_;
   bool is_idle_ = false;
+  bool has_said_so_ = false;
   Clock::time_point idle_since_;
-  Clock::time_point next_heartbeat_;
 };
 
 }  // namespace deepseek_train::collectives

@@ -77,7 +77,8 @@ class Ring {
     if (out_.stage >= num_stages() || sendable_ == 0) return false;
     const auto slice = at(out_, mesh_.rank());
     const size_t bytes = std::min({slice.size() - out_.offset, sendable_, kPieceBytes});
-    const size_t sent = mesh_.try_send(next_, slice.subspan(out_.offset, bytes));
+    const std::span<const std::byte> part = slice.subspan(out_.offset, bytes);
+    const size_t sent = mesh_.try_send(next_, {&part, 1});
     sendable_ -= sent;
     out_.offset += sent;
     skip_empty(out_, mesh_.rank());
@@ -139,10 +140,9 @@ class Ring {
 }  // namespace
 
 void TcpTransport::all_reduce_ring(const CollectiveCall& call) {
-  Transfers neighbours(size());
-  add_signature(neighbours, (rank() + 1) % size());
-  if (size() > 2) add_signature(neighbours, (rank() + size() - 1) % size());
-  run(neighbours);
+  Transfers greetings(size());
+  add_greetings(greetings);
+  run(greetings);
   Ring(*mesh_, call, current_).run();
 }
 

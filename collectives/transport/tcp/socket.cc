@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <string_view>
 #include <thread>
 
 #include "deepseek_train/core/error.h"
@@ -21,6 +22,13 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 using Addresses = std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)>;
+
+bool is_loopback(const sockaddr* address) {
+  if (address->sa_family == AF_INET)
+    return ntohl(reinterpret_cast<const sockaddr_in*>(address)->sin_addr.s_addr) >> 24 == 127;
+  return address->sa_family == AF_INET6 &&
+         IN6_IS_ADDR_LOOPBACK(&reinterpret_cast<const sockaddr_in6*>(address)->sin6_addr);
+}
 
 // Descriptors are non-blocking from the start, and small messages leave at once.
 void prepare(const UniqueFd& socket) {
@@ -47,6 +55,17 @@ bool await(int fd, short events, Deadline deadline) {
   return ready > 0;
 }
 
+// Loopback has no bottleneck to probe for, and a congestion control that paces (bbr) halves its
+// speed. Where cubic is not to be had, the system's own choice stays.
+void stop_pacing_on_loopback(const UniqueFd& socket) {
+  sockaddr_storage address{};
+  socklen_t length = sizeof(address);
+  ::getpeername(socket.get(), reinterpret_cast<sockaddr*>(&address), &length);
+  constexpr std::string_view kControl = "cubic";
+  if (is_loopback(reinterpret_cast<const sockaddr*>(&address)))
+    ::setsockopt(socket.get(), IPPROTO_TCP, TCP_CONGESTION, kControl.data(), kControl.size());
+}
+
 // No descriptor if nobody answers at this address.
 UniqueFd try_connect(const addrinfo& address, Deadline deadline) {
   UniqueFd socket(::socket(address.ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -60,13 +79,6 @@ UniqueFd try_connect(const addrinfo& address, Deadline deadline) {
   socklen_t length = sizeof(error);
   ::getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &error, &length);
   return error == 0 ? std::move(socket) : UniqueFd();
-}
-
-bool is_loopback(const sockaddr* address) {
-  if (address->sa_family == AF_INET)
-    return ntohl(reinterpret_cast<const sockaddr_in*>(address)->sin_addr.s_addr) >> 24 == 127;
-  return address->sa_family == AF_INET6 &&
-         IN6_IS_ADDR_LOOPBACK(&reinterpret_cast<const sockaddr_in6*>(address)->sin6_addr);
 }
 
 }  // namespace
@@ -102,26 +114,29 @@ int port_of(const UniqueFd& listener) {
   return ntohs(address.sin_port);
 }
 
-UniqueFd connect_to(const Endpoint& endpoint, Deadline deadline) {
+UniqueFd connect_to(const Endpoint& endpoint, Deadline deadline,
+                    const std::function<void()>& interrupt) {
   const Addresses addresses = resolve(endpoint.host, endpoint.port);
   for (;;) {
     for (const addrinfo* address = addresses.get(); address; address = address->ai_next) {
-      if (UniqueFd socket = try_connect(*address, deadline)) return socket;
+      if (UniqueFd socket = try_connect(*address, deadline)) {
+        stop_pacing_on_loopback(socket);
+        return socket;
+      }
     }
     DST_CHECK_AS(Timeout, Clock::now() < deadline, "nobody answered at ", endpoint.host, ":",
                  endpoint.port, "; is rank 0 running, and does a firewall let the port through?");
+    if (interrupt) interrupt();
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
 }
 
-UniqueFd accept_from(const UniqueFd& listener, Deadline deadline) {
-  while (await(listener.get(), POLLIN, deadline)) {
-    UniqueFd socket(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    if (!socket) continue;  // the peer was gone before it could be accepted
-    prepare(socket);
-    return socket;
-  }
-  return {};
+UniqueFd try_accept(const UniqueFd& listener) {
+  UniqueFd socket(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  if (!socket) return socket;
+  prepare(socket);
+  stop_pacing_on_loopback(socket);
+  return socket;
 }
 
 std::string peer_address(const UniqueFd& socket) {
@@ -138,31 +153,6 @@ bool is_loopback(const std::string& host) {
   const Addresses addresses = resolve(host, 0);
   for (const addrinfo* address = addresses.get(); address; address = address->ai_next) {
     if (!is_loopback(address->ai_addr)) return false;
-  }
-  return true;
-}
-
-bool write_all(const UniqueFd& socket, std::span<const std::byte> bytes, Deadline deadline) {
-  while (!bytes.empty()) {
-    const ssize_t sent = ::send(socket.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
-    if (sent > 0) {
-      bytes = bytes.subspan(sent);
-    } else if (errno != EINTR && (errno != EAGAIN || !await(socket.get(), POLLOUT, deadline))) {
-      return false;
-    }
-  }
-  return true;
-}
-
-bool read_all(const UniqueFd& socket, std::span<std::byte> bytes, Deadline deadline) {
-  while (!bytes.empty()) {
-    const ssize_t received = ::recv(socket.get(), bytes.data(), bytes.size(), 0);
-    if (received == 0) return false;
-    if (received > 0) {
-      bytes = bytes.subspan(received);
-    } else if (errno != EINTR && (errno != EAGAIN || !await(socket.get(), POLLIN, deadline))) {
-      return false;
-    }
   }
   return true;
 }

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <chrono>
-#include <span>
+#include <functional>
 #include <string>
 
 #include "deepseek_train/core/unique_fd.h"
@@ -23,19 +23,15 @@ UniqueFd listen_on(Interfaces interfaces, int port);
 int port_of(const UniqueFd& listener);
 
 // Connects, again and again until the deadline while nobody listens there. Throws Timeout naming
-// the endpoint, NotFound for a host that does not resolve.
-UniqueFd connect_to(const Endpoint& endpoint, Deadline deadline);
-// The next connection, or no descriptor once the deadline has passed.
-UniqueFd accept_from(const UniqueFd& listener, Deadline deadline);
+// the endpoint, NotFound for a host that does not resolve, and what `interrupt` throws.
+UniqueFd connect_to(const Endpoint& endpoint, Deadline deadline,
+                    const std::function<void()>& interrupt = {});
+// A connection that waits, or no descriptor if there is none now.
+UniqueFd try_accept(const UniqueFd& listener);
 // The numeric address at the other end.
 std::string peer_address(const UniqueFd& socket);
 // True for 127.0.0.0/8, ::1 and names that resolve to nothing else.
 bool is_loopback(const std::string& host);
-
-// All bytes or false: deadline passed or connection closed. For set-up; the collectives have their
-// own loop.
-bool write_all(const UniqueFd& socket, std::span<const std::byte> bytes, Deadline deadline);
-bool read_all(const UniqueFd& socket, std::span<std::byte> bytes, Deadline deadline);
 
 // Milliseconds for poll() until the deadline, 0 once it has passed.
 int poll_timeout(Deadline deadline);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
+#include <utility>
 
 #include "collectives/algorithms/partition.h"
 #include "collectives/algorithms/tree_reduce.h"
@@ -12,35 +14,67 @@
 namespace deepseek_train::collectives {
 namespace {
 
-// Up to here every rank sends everything to all: one exchange instead of two.
+// What a rank may send so that an all_reduce takes one exchange, everything to everybody, instead
+// of two.
+constexpr size_t kSmallTraffic = 128 << 10;
+// Up to here a broadcast goes straight from the root to all.
 constexpr size_t kSmallBytes = 8 << 10;
-// Most of what a reduction receives before it reduces.
+// Most of what a reduce_scatter receives before it reduces.
 constexpr size_t kScratchBytes = 32 << 20;
 
 }  // namespace
 
 TcpTransport::TcpTransport(std::unique_ptr<TcpMesh> mesh, const TcpTransportOptions& options)
-    : mesh_(std::move(mesh)), options_(options), signatures_(size()) {}
+    : mesh_(std::move(mesh)), options_(options), greetings_(size()) {}
 
+// A numbered call, of which all ranks know.
 template <typename Body>
-void TcpTransport::guarded(const Body& body) {
-  mesh_->throw_if_failed();
-  try {
+void TcpTransport::in_call(const CollectiveCall& call, const Body& body) {
+  guarded([&] {
+    current_ = sign(call, ++sequence_);
+    mesh_->control().enter(current_);
+    greeting_ = {current_, mesh_->is_due_for_renewal()};
+    has_greeted_ = false;
+    recovery_.enter(sequence_);
     body();
-  } catch (const PeerFailure&) {
-    throw;
-  } catch (const std::exception& error) {
-    mesh_->fail(error.what());
-    throw;
-  }
+    recovery_.pass();
+    renew_connections_if_due();
+  });
 }
 
 void TcpTransport::run(const CollectiveCall& call) {
-  guarded([&] {
-    current_ = sign(call, ++sequence_);
-    has_exchanged_signatures_ = false;
-    dispatch(call);
+  in_call(call, [&] { dispatch(call); });
+}
+
+void TcpTransport::run_with(const CollectiveCall& call, const std::function<void()>& body) {
+  in_call(call, [&] {
+    const bool is_kept = options_.is_recoverable && call.kind == Collective::kAllReduce;
+    if (is_kept) recovery_.keep_input(call);
+    body();
+    if (!is_kept) return;
+    recovery_.note_result();
+    commit();
   });
+}
+
+// Over when every rank has its result. Until then no rank leaves its call, so the results lie
+// untouched in the ranks' buffers.
+void TcpTransport::commit() {
+  char mine = 1;
+  std::vector<char> others(size());
+  Transfers transfers(size());
+  add_greetings(transfers);
+  for (int peer = 0; peer < size(); ++peer) {
+    if (peer == rank()) continue;
+    transfers.send(peer, std::as_bytes(std::span(&mine, 1)));
+    transfers.recv(peer, std::as_writable_bytes(std::span(&others[peer], 1)));
+  }
+  run(transfers);
+}
+
+void TcpTransport::abort(std::string_view reason) noexcept {
+  std::lock_guard lock(mesh_mutex_);
+  mesh_->control().fail(reason);
 }
 
 void TcpTransport::dispatch(const CollectiveCall& call) {
@@ -56,26 +90,51 @@ void TcpTransport::dispatch(const CollectiveCall& call) {
     case Collective::kAllGather: return all_gather(call);
     case Collective::kBroadcast: return broadcast(call);
     case Collective::kBarrier: return barrier();
+    default: throw Internal("an exchange came to TcpTransport::run");
   }
 }
 
-void TcpTransport::add_signatures(Transfers& transfers) {
-  if (std::exchange(has_exchanged_signatures_, true)) return;
+void TcpTransport::add_greetings(Transfers& transfers) {
+  if (std::exchange(has_greeted_, true)) return;
   for (int peer = 0; peer < size(); ++peer) {
-    if (peer != rank()) add_signature(transfers, peer);
+    if (peer == rank()) continue;
+    transfers.send(peer, std::as_bytes(std::span(&greeting_, 1)));
+    transfers.recv(peer, std::as_writable_bytes(std::span(&greetings_[peer], 1)),
+                   [this, peer] { check_greeting(peer); });
   }
 }
 
-void TcpTransport::add_signature(Transfers& transfers, int peer) {
-  transfers.send(peer, std::as_bytes(std::span(&current_, 1)));
-  transfers.recv(peer, std::as_writable_bytes(std::span(&signatures_[peer], 1)),
-                 [this, peer] { check_signature(peer); });
+void TcpTransport::check_greeting(int peer) {
+  const CallSignature& theirs = greetings_[peer].call;
+  mesh_->control().note_call(peer, theirs);
+  if (is_same_call(theirs, current_)) return;
+  throw InvalidArgument(concat("ranks made different calls: rank ", peer, " ", describe(theirs),
+                               ", rank ", rank(), " ", describe(current_),
+                               "; all ranks must make the same calls in the same order",
+                               mesh_->control().report()));
 }
 
-void TcpTransport::check_signature(int peer) const {
-  DST_CHECK(is_same_call(signatures_[peer], current_), "ranks made different calls: rank ", peer,
-            " ", describe(signatures_[peer]), ", rank ", rank(), " ", describe(current_),
-            "; all ranks must make the same calls in the same order");
+// Every part is led by its size.
+void TcpTransport::exchange(const CollectiveCall& call, OutgoingParts out, IncomingParts in) {
+  in_call(call, [&] {
+    std::vector<uint64_t> sizes(size()), offered(size());
+    Transfers transfers(size());
+    add_greetings(transfers);
+    for (int hop = 1; hop < size(); ++hop) {
+      const int peer = (rank() + hop) % size();
+      sizes[peer] = out[peer].size();
+      transfers.send(peer, std::as_bytes(std::span(&sizes[peer], 1)));
+      transfers.send(peer, out[peer]);
+      transfers.recv(peer, std::as_writable_bytes(std::span(&offered[peer], 1)), [&, peer] {
+        DST_CHECK(offered[peer] == in[peer].size(), describe(current_), ": rank ", peer, " sends ",
+                  offered[peer], " bytes to rank ", rank(), ", which expects ", in[peer].size());
+      });
+      transfers.recv(peer, in[peer]);
+    }
+    run(transfers);
+    if (!in[rank()].empty() && in[rank()].data() != out[rank()].data())
+      std::memmove(in[rank()].data(), out[rank()].data(), in[rank()].size());
+  });
 }
 
 std::byte* TcpTransport::scratch(size_t bytes) {
@@ -85,15 +144,23 @@ std::byte* TcpTransport::scratch(size_t bytes) {
 
 void TcpTransport::barrier() {
   Transfers transfers(size());
-  add_signatures(transfers);
+  add_greetings(transfers);
   run(transfers);
 }
 
 void TcpTransport::all_reduce(const CollectiveCall& call) {
+  if (options_.is_recoverable) recovery_.keep_input(call);
+  reduce_all(call);
+  if (!options_.is_recoverable) return;
+  recovery_.note_result();
+  commit();
+}
+
+void TcpTransport::reduce_all(const CollectiveCall& call) {
   const size_t element_bytes = size_bytes(call.dtype);
   const Algorithm algorithm = element_bytes == 2 ? options_.algorithm_16_bit : options_.algorithm;
   if (algorithm == Algorithm::kRing) return all_reduce_ring(call);
-  if (call.count * element_bytes <= kSmallBytes) return all_reduce_once(call);
+  if (call.count * element_bytes * (size() - 1) <= kSmallTraffic) return all_reduce_once(call);
   all_reduce_direct(call);
 }
 
@@ -103,7 +170,7 @@ void TcpTransport::all_reduce_once(const CollectiveCall& call) {
   std::byte* received = scratch(bytes);
   std::vector<const std::byte*> sources(size());
   Transfers transfers(size());
-  add_signatures(transfers);
+  add_greetings(transfers);
   for (int peer = 0; peer < size(); ++peer) {
     sources[peer] = peer == rank() ? data : received + peer * bytes;
     if (peer == rank()) continue;
@@ -113,42 +180,6 @@ void TcpTransport::all_reduce_once(const CollectiveCall& call) {
   run(transfers);
   std::byte* destinations[] = {data};
   tree_reduce(call.dtype, call.op, sources, destinations, call.count);
-}
-
-void TcpTransport::all_reduce_direct(const CollectiveCall& call) {
-  const size_t element_bytes = size_bytes(call.dtype);
-  const size_t chunk = kScratchBytes / element_bytes;
-  std::vector<const std::byte*> sources(size());
-  for (size_t begin = 0; begin < call.count; begin += chunk) {
-    const size_t count = std::min(chunk, call.count - begin);
-    auto* data = static_cast<std::byte*>(call.out) + begin * element_bytes;
-    const auto slice_bytes = [&](int owner) -> std::span<std::byte> {
-      const Slice slice = slice_of(count, element_bytes, owner, size());
-      return {data + slice.begin * element_bytes, slice.size() * element_bytes};
-    };
-    const auto mine = slice_bytes(rank());
-    std::byte* received = scratch(mine.size());
-    Transfers scatter(size());
-    add_signatures(scatter);
-    for (int hop = 1; hop < size(); ++hop) {
-      const int peer = (rank() + hop) % size();
-      scatter.send(peer, slice_bytes(peer));
-      scatter.recv(peer, {received + peer * mine.size(), mine.size()});
-    }
-    run(scatter);
-    for (int r = 0; r < size(); ++r)
-      sources[r] = r == rank() ? mine.data() : received + r * mine.size();
-    std::byte* destinations[] = {mine.data()};
-    tree_reduce(call.dtype, call.op, sources, destinations, mine.size() / element_bytes);
-
-    Transfers gather(size());
-    for (int hop = 1; hop < size(); ++hop) {
-      const int peer = (rank() + hop) % size();
-      gather.send(peer, mine);
-      gather.recv(peer, slice_bytes(peer));
-    }
-    run(gather);
-  }
 }
 
 void TcpTransport::reduce_scatter(const CollectiveCall& call) {
@@ -162,7 +193,7 @@ void TcpTransport::reduce_scatter(const CollectiveCall& call) {
     const auto part_of = [&](int r) { return in + (r * call.count + begin) * element_bytes; };
     std::byte* received = scratch(bytes);
     Transfers transfers(size());
-    add_signatures(transfers);
+    add_greetings(transfers);
     for (int hop = 1; hop < size(); ++hop) {
       const int peer = (rank() + hop) % size();
       transfers.send(peer, {part_of(peer), bytes});
@@ -180,7 +211,7 @@ void TcpTransport::all_gather(const CollectiveCall& call) {
   const auto* in = static_cast<const std::byte*>(call.in);
   auto* out = static_cast<std::byte*>(call.out);
   Transfers transfers(size());
-  add_signatures(transfers);
+  add_greetings(transfers);
   for (int hop = 1; hop < size(); ++hop) {
     const int peer = (rank() + hop) % size();
     transfers.send(peer, {in, bytes});
@@ -202,7 +233,7 @@ void TcpTransport::broadcast(const CollectiveCall& call) {
     return {data + slice.begin, slice.size()};
   };
   Transfers deal(size());
-  add_signatures(deal);
+  add_greetings(deal);
   for (int peer = 0; is_root && peer < size(); ++peer) {
     if (peer != rank()) deal.send(peer, slice_bytes(peer));
   }
@@ -228,6 +259,7 @@ std::unique_ptr<SharedBuffer> TcpTransport::allocate_shared(size_t bytes) {
 void TcpTransport::send(std::span<const std::byte> bytes, int to) {
   guarded([&] {
     current_ = sign_send(bytes.size(), to);
+    mesh_->control().enter(current_);
     const uint64_t message_bytes = bytes.size();
     Transfers transfers(size());
     transfers.send(to, std::as_bytes(std::span(&message_bytes, 1)));
@@ -239,6 +271,7 @@ void TcpTransport::send(std::span<const std::byte> bytes, int to) {
 void TcpTransport::recv(std::span<std::byte> bytes, int from) {
   guarded([&] {
     current_ = sign_recv(bytes.size(), from);
+    mesh_->control().enter(current_);
     uint64_t message_bytes = 0;
     Transfers transfers(size());
     transfers.recv(from, std::as_writable_bytes(std::span(&message_bytes, 1)), [&] {
@@ -251,30 +284,61 @@ void TcpTransport::recv(std::span<std::byte> bytes, int from) {
 }
 
 // The members tell each other over the old connections where they listen.
+std::unique_ptr<TcpMesh> TcpTransport::make_mesh(const std::string& group,
+                                                 const std::vector<int>& members) {
+  const UniqueFd listener = listen_on(options_.interfaces, 0);
+  const int32_t port = port_of(listener);
+  std::vector<int32_t> ports(members.size(), port);
+  Transfers transfers(size());
+  MeshOptions options{
+      .key = job_key(group), .timeout = mesh_->timeout(), .streams = mesh_->options().streams};
+  for (size_t i = 0; i < members.size(); ++i) {
+    options.launch_ranks.push_back(mesh_->options().launch_ranks[members[i]]);
+    if (members[i] == rank()) {
+      options.rank = static_cast<int>(i);
+      continue;
+    }
+    transfers.send(members[i], std::as_bytes(std::span(&port, 1)));
+    transfers.recv(members[i], std::as_writable_bytes(std::span(&ports[i], 1)));
+  }
+  run(transfers);
+  for (size_t i = 0; i < members.size(); ++i)
+    options.endpoints.push_back({mesh_->host(members[i]), ports[i]});
+  return std::make_unique<TcpMesh>(std::move(options), listener,
+                                   [this] { mesh_->control().throw_if_failed(); });
+}
+
 std::unique_ptr<Transport> TcpTransport::make_subgroup(const std::string& group,
                                                        const std::vector<int>& members) {
-  std::unique_ptr<Transport> subgroup;
-  guarded([&] {
-    const UniqueFd listener = listen_on(options_.interfaces, 0);
-    const int32_t port = port_of(listener);
-    std::vector<int32_t> ports(members.size(), port);
-    Transfers transfers(size());
-    MeshOptions options{.key = job_key(group), .timeout = mesh_->timeout()};
-    for (size_t i = 0; i < members.size(); ++i) {
-      if (members[i] == rank()) {
-        options.rank = static_cast<int>(i);
-        continue;
-      }
-      transfers.send(members[i], std::as_bytes(std::span(&port, 1)));
-      transfers.recv(members[i], std::as_writable_bytes(std::span(&ports[i], 1)));
-    }
-    run(transfers);
-    for (size_t i = 0; i < members.size(); ++i)
-      options.endpoints.push_back({mesh_->endpoint(members[i]).host, ports[i]});
-    subgroup = std::make_unique<TcpTransport>(
-        std::make_unique<TcpMesh>(std::move(options), listener), options_);
-  });
+  return make_tcp_subgroup(group, members);
+}
+
+std::unique_ptr<TcpTransport> TcpTransport::make_tcp_subgroup(const std::string& group,
+                                                              const std::vector<int>& members) {
+  std::unique_ptr<TcpTransport> subgroup;
+  guarded([&] { subgroup = std::make_unique<TcpTransport>(make_mesh(group, members), options_); });
   return subgroup;
+}
+
+// Every rank has seen every greeting of the call, so all decide alike.
+void TcpTransport::renew_connections_if_due() {
+  greetings_[rank()] = greeting_;
+  const bool is_due = has_greeted_ && std::any_of(greetings_.begin(), greetings_.end(),
+                                                  [](const auto& g) { return g.wants_renewal; });
+  if (!is_due) return;
+  std::vector<int> everybody(size());
+  std::iota(everybody.begin(), everybody.end(), 0);
+  const std::string group = concat(mesh_->options().key, "/renewal.", ++num_renewals_);
+  auto renewed = make_mesh(group, everybody);
+  std::lock_guard lock(mesh_mutex_);
+  mesh_->control().throw_if_failed();
+  mesh_.swap(renewed);
+  mesh_->control().set_failure_listener(failure_listener_);
+}
+
+void TcpTransport::set_failure_listener(std::function<void(const std::string&)> listener) {
+  failure_listener_ = std::move(listener);
+  mesh_->control().set_failure_listener(failure_listener_);
 }
 
 }  // namespace deepseek_train::collectives

@@ -1,16 +1,23 @@
 #include "collectives/transport/tcp/transfers.h"
 
+#include <algorithm>
+
 #include "collectives/transport/tcp/progress_watch.h"
 
 namespace deepseek_train::collectives {
 
 // Both return whether any byte moved.
 bool Transfers::push(TcpMesh& mesh, int to, Peer& peer) {
-  auto& bytes = peer.out[peer.next_out];
-  const size_t sent = mesh.try_send(to, bytes);
-  bytes = bytes.subspan(sent);
-  if (bytes.empty()) ++peer.next_out;
-  return sent > 0;
+  size_t sent = mesh.try_send(to, std::span(peer.out).subspan(peer.next_out));
+  const bool has_moved = sent > 0;
+  while (sent > 0) {
+    auto& bytes = peer.out[peer.next_out];
+    const size_t taken = std::min(sent, bytes.size());
+    bytes = bytes.subspan(taken);
+    sent -= taken;
+    if (bytes.empty()) ++peer.next_out;
+  }
+  return has_moved;
 }
 
 bool Transfers::pull(TcpMesh& mesh, int from, Peer& peer) {

@@ -23,7 +23,7 @@ class Transfers {
     if (!bytes.empty()) peers_[from].in.push_back({bytes, std::move(on_arrival)});
   }
 
-  // Blocks until all are done. `call` is for messages and heartbeats.
+  // Blocks until all are done. `call` is for messages.
   void run(TcpMesh& mesh, const CallSignature& call);
 
  private:

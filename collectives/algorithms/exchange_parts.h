@@ -1,0 +1,22 @@
+// Collectives that are only a matter of who gives which bytes to whom.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "deepseek_train/collectives/collective_call.h"
+
+namespace deepseek_train::collectives {
+
+// By rank: what goes to it and what comes from it.
+struct ExchangeParts {
+  std::vector<std::span<const std::byte>> out;
+  std::vector<std::span<std::byte>> in;
+};
+
+// The parts of an all_to_all, gather, scatter, or of an all_gather with uneven parts, on `rank` of
+// `size`. Of a reduce_scatter only `out`: where the incoming parts go is the caller's affair.
+ExchangeParts parts_of(const CollectiveCall& call, int rank, int size);
+
+}  // namespace deepseek_train::collectives

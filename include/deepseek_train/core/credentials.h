@@ -1,0 +1,26 @@
+// Who this process is, for those who ask over a network.
+#pragma once
+
+#include <memory>
+#include <string>
+
+namespace deepseek_train {
+
+// An X.509 identity, as PEM texts: the certificate with its intermediates, its private key, and the
+// certificates of the authorities whose word is taken about others.
+struct Credentials {
+  std::string certificate_chain;
+  std::string private_key;
+  std::string trust_bundle;
+};
+
+// Gives the credentials of the moment. Certificates of a workload live for minutes to hours, so
+// whoever makes a connection asks again. Thread-safe.
+class CredentialSource {
+ public:
+  virtual ~CredentialSource() = default;
+  // Never null. Throws NotFound or DataCorruption when there are none.
+  virtual std::shared_ptr<const Credentials> current() = 0;
+};
+
+}  // namespace deepseek_train
