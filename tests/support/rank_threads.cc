@@ -50,16 +50,22 @@ std::string unique_job_id() {
   return concat("test-", ::getpid(), "-", ++number);
 }
 
+// Below the ports that the system gives to outgoing connections: one of those could be taken between
+// this and the use of it. Processes start at different places.
 int free_port() {
-  UniqueFd listener(::socket(AF_INET, SOCK_STREAM, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof(address);
-  DST_ASSERT(::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), length) == 0, "bind");
-  DST_ASSERT(::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &length) == 0,
-             "getsockname");
-  return ntohs(address.sin_port);
+  constexpr int kFirst = 12'000, kNumPorts = 20'000;
+  static std::atomic<int> next = ::getpid() * 61;
+  for (int attempt = 0; attempt < kNumPorts; ++attempt) {
+    const int port = kFirst + (next++ & 0x7fffffff) % kNumPorts;
+    UniqueFd listener(::socket(AF_INET, SOCK_STREAM, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_ANY);
+    address.sin_port = htons(static_cast<uint16_t>(port));
+    if (::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0)
+      return port;
+  }
+  throw Unavailable("no free port for a test");
 }
 
 collectives::LaunchInfo launch_info(int rank, int size, const std::string& job_id) {
