@@ -50,22 +50,22 @@ std::string unique_job_id() {
   return concat("test-", ::getpid(), "-", ++number);
 }
 
-// Below the ports that the system hands out by itself, or another test's connection might take it
-// before rank 0 listens there; begun at a place that differs between processes.
+// Below the ports that the system gives to outgoing connections: one of those could be taken between
+// this and the use of it. Processes start at different places.
 int free_port() {
-  constexpr int kFirst = 15'000, kCount = 15'000;
-  static std::atomic<int> next{static_cast<int>(::getpid() * 37 % kCount)};
-  for (int tries = 0; tries < kCount; ++tries) {
-    const int port = kFirst + next++ % kCount;
-    UniqueFd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  constexpr int kFirst = 12'000, kNumPorts = 20'000;
+  static std::atomic<int> next = ::getpid() * 61;
+  for (int attempt = 0; attempt < kNumPorts; ++attempt) {
+    const int port = kFirst + (next++ & 0x7fffffff) % kNumPorts;
+    UniqueFd listener(::socket(AF_INET, SOCK_STREAM, 0));
     sockaddr_in address{};
     address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_ANY);
     address.sin_port = htons(static_cast<uint16_t>(port));
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     if (::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0)
       return port;
   }
-  throw Unavailable("no free port between 15000 and 30000");
+  throw Unavailable("no free port for a test");
 }
 
 collectives::LaunchInfo launch_info(int rank, int size, const std::string& job_id) {
