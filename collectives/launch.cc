@@ -180,6 +180,7 @@ LaunchInfo launch_info_from_environment(const GetEnv& get_env) {
           "Slurm (SLURM_PROCID, SLURM_STEP_NUM_TASKS, SLURM_LOCALID, SLURM_STEP_TASKS_PER_NODE)");
   }
   read_rendezvous(variables, info);
+  info.traces_choices = variables.number("DST_COLLECTIVES_TRACE").value_or(0) != 0;
   return info;
 }
 

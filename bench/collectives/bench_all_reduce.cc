@@ -1,6 +1,8 @@
 // all_reduce of float32, ours beside its rivals, in one run. Start under mpirun:
 //   mpirun -n 2 bench_all_reduce [--peers all|openmpi] [--transport shm|tcp] [--max-bytes N]
-//     [--rounds N] [--seconds S] [--json] [--python PATH] [--only NAME]
+//     [--rounds N] [--seconds S] [--json] [--python PATH] [--only NAME] [--algorithm
+//     auto|tree|ring]
+//     [--credentials FOLDER]
 //
 // Every rank rewrites its input before every iteration, so that nobody profits from data left in
 // place; an iteration's time is the slowest rank's; per size and contestant the median of a round,
@@ -20,6 +22,7 @@
 #include "bench/collectives/openmpi.h"
 #include "bench/collectives/peer_process.h"
 #include "bench/collectives/timing.h"
+#include "deepseek_train/core/env.h"
 #include "deepseek_train/core/error.h"
 
 namespace deepseek_train::bench {
@@ -35,10 +38,26 @@ struct Options {
   std::string only;
   std::string program;
   std::string python = "python3";
+  std::string algorithm = "auto";
+  std::string credentials;
   size_t max_bytes = kSizes[5];
   int rounds = 5;
   double seconds = 0.2;
   bool json = false;
+};
+
+// What make_certificates.sh has put into a folder.
+class FolderCredentials final : public CredentialSource {
+ public:
+  FolderCredentials(const std::string& folder, int rank)
+      : credentials_(std::make_shared<Credentials>(
+            Credentials{read_text(posix_env(), concat(folder, "/rank", rank, ".crt")),
+                        read_text(posix_env(), concat(folder, "/rank", rank, ".key")),
+                        read_text(posix_env(), concat(folder, "/ca.crt"))})) {}
+  std::shared_ptr<const Credentials> current() override { return credentials_; }
+
+ private:
+  std::shared_ptr<const Credentials> credentials_;
 };
 
 class Bench {
@@ -198,6 +217,8 @@ Options parse(int count, char** values) {
   app.add_option("--transport", options.transport)->check(CLI::IsMember({"shm", "tcp"}));
   app.add_option("--only", options.only, "one contestant, as JSON without ratios");
   app.add_option("--python", options.python, "a Python with torch, for Gloo");
+  app.add_option("--algorithm", options.algorithm, "of tcp");
+  app.add_option("--credentials", options.credentials, "TLS with what make_certificates.sh made");
   app.add_option("--max-bytes", options.max_bytes);
   app.add_option("--rounds", options.rounds)->check(CLI::PositiveNumber);
   app.add_option("--seconds", options.seconds, "of measuring, per size, round and contestant");
@@ -221,6 +242,12 @@ int main(int count, char** values) try {
   collectives::CommunicatorOptions communication;
   communication.launch = collectives::launch_info_from_environment();
   communication.transport = options.transport;
+  communication.algorithm = options.algorithm;
+  if (!options.credentials.empty()) {
+    communication.identity.credentials =
+        std::make_shared<bench::FolderCredentials>(options.credentials, communication.launch.rank);
+    communication.identity.job = "spiffe://bench.example/job";
+  }
   communication.timeout = std::chrono::minutes(30);  // ranks wait while peers are measured
   const auto communicator = collectives::make_communicator(communication);
   bench::Bench(options, *communicator).run();

@@ -11,8 +11,14 @@ namespace {
 
 std::string shell_word(const std::string& word) {
   std::string text = "'";
-  for (const char c : word) text += c == '\'' ? "'\\''" : std::string(1, c);
-  return text + "'";
+  for (const char c : word) {
+    if (c == '\'')
+      text += "'\\''";
+    else
+      text += c;
+  }
+  text += '\'';
+  return text;
 }
 
 std::string kept_variables() {

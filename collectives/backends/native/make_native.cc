@@ -21,11 +21,13 @@ std::unique_ptr<Transport> make_transport(const CommunicatorOptions& options) {
   DST_CHECK(options.algorithm == "auto" || options.algorithm == "tree",
             "transport shm sums in tree order only, not ", options.algorithm,
             "; choose auto, or transport tcp");
-  return std::make_unique<ShmTransport>(ShmTransportOptions{.group = launch.job_id,
-                                                            .rank = launch.rank,
-                                                            .size = launch.size,
-                                                            .timeout = options.timeout,
-                                                            .recoverable = options.recoverable});
+  return std::make_unique<ShmTransport>(
+      ShmTransportOptions{.group = launch.job_id,
+                          .rank = launch.rank,
+                          .size = launch.size,
+                          .timeout = options.timeout,
+                          .recoverable = options.recoverable,
+                          .traces_choices = launch.traces_choices});
 }
 
 std::unique_ptr<Communicator> make_native_communicator(const CommunicatorOptions& options) {

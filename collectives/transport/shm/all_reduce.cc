@@ -36,17 +36,25 @@ void ShmTransport::all_reduce(const CollectiveCall& call) {
   if (!location.arena) stage();
   open_call(call, location);
   const bool are_alike = await_same_call();
-  if (location.arena && (are_alike || are_all_in_my_arena()))
+  if (location.arena && (are_alike || are_all_in_my_arena())) {
+    choices_.note(bytes, 0, "in place in the arena: all ranks pass memory of allocate_shared");
     return all_reduce_in_arena(call, location);
+  }
   if (!are_alike && is_any_in_an_arena()) {
     if (location.arena) stage();
     open_step_ = group_.advance();
   }
   if (is_tuned(bytes)) tuner_of(bytes).decide(group_);
-  if (will_read)
+  if (will_read) {
+    choices_.note(bytes, 1, "private memory read from its owner",
+                  is_tuned(bytes) ? ", by turns until the faster way is known" : "");
     all_reduce_by_reading(call);
-  else
+  } else {
+    choices_.note(bytes, 2, "private memory staged through slots",
+                  is_tuned(bytes) ? ", by turns until the faster way is known"
+                                  : ": too small to be read from its owner, or not permitted");
     all_reduce_staged(call);
+  }
   if (is_tuned(bytes)) tuner_of(bytes).note(group_, bytes, Clock::now() - start);
   if (options_.recoverable) group_.wait_for_all(group_.advance());  // all have the whole result
   is_input_kept_ = false;

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "collectives/choice_log.h"
 #include "collectives/transport/shm/arena.h"
 #include "collectives/transport/shm/group.h"
 #include "collectives/transport/shm/journal.h"
@@ -30,6 +31,7 @@ struct ShmTransportOptions {
   PrivateWay private_way = PrivateWay::kFastest;
   // Smaller private buffers are staged: a step less, and no page to look up.
   size_t min_read_bytes = size_t{1} << 20;
+  bool traces_choices = false;
   // For fault tests.
   JournalProbe probe = nullptr;
 };
@@ -150,6 +152,7 @@ class ShmTransport final : public Transport {
   uint32_t last_arena_ = 0;
   CallSignature signature_;
   std::optional<Pending> pending_;
+  ChoiceLog choices_{options_.traces_choices};
   bool is_input_kept_ = false;
   bool has_shrunk_ = false;
   std::vector<std::byte> kept_input_;

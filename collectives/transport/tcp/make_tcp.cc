@@ -37,7 +37,7 @@ Algorithm choose_algorithm(const CommunicatorOptions& options, bool is_16_bit) {
   DST_CHECK(options.algorithm == "auto", "unknown algorithm \"", options.algorithm,
             "\"; wanted auto, tree or ring");
   const bool is_one_host = options.launch.local_size == options.launch.size;
-  return is_one_host || is_16_bit ? Algorithm::kTree : Algorithm::kRing;
+  return is_one_host || is_16_bit ? Algorithm::kTree : Algorithm::kRingIfLarge;
 }
 
 std::shared_ptr<StreamFactory> make_streams(const CommunicatorOptions& options) {
@@ -57,7 +57,8 @@ std::unique_ptr<TcpTransport> make_tcp_transport(const CommunicatorOptions& opti
   const TcpTransportOptions transport_options{.interfaces = choose_interfaces(options),
                                               .algorithm = choose_algorithm(options, false),
                                               .algorithm_16_bit = choose_algorithm(options, true),
-                                              .is_recoverable = options.recoverable};
+                                              .is_recoverable = options.recoverable,
+                                              .traces_choices = launch.traces_choices};
   const UniqueFd listener = listen_on(transport_options.interfaces, 0);
   MeshOptions mesh{.rank = launch.rank,
                    .launch_ranks = std::vector<int>(launch.size),

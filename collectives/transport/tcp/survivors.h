@@ -26,8 +26,8 @@ struct SurvivorGroup {
 //
 // Who has not published anything within the mesh's timeout counts as lost. Throws Unavailable if
 // this rank was itself counted as lost, or if those that are lost but not known to have ended could
-// go on as well, as the larger part of a split network (of equal parts that with the lowest rank goes
-// on).
+// go on as well, as the larger part of a split network (of equal parts that with the lowest rank
+// goes on).
 SurvivorGroup form_survivor_group(TcpMesh& mesh, Interfaces interfaces,
                                   const Recovery::Progress& progress);
 

@@ -159,8 +159,20 @@ void TcpTransport::all_reduce(const CollectiveCall& call) {
 void TcpTransport::reduce_all(const CollectiveCall& call) {
   const size_t element_bytes = size_bytes(call.dtype);
   const Algorithm algorithm = element_bytes == 2 ? options_.algorithm_16_bit : options_.algorithm;
-  if (algorithm == Algorithm::kRing) return all_reduce_ring(call);
-  if (call.count * element_bytes * (size() - 1) <= kSmallTraffic) return all_reduce_once(call);
+  const size_t bytes = call.count * element_bytes;
+  const bool is_small = bytes * (size() - 1) <= kSmallTraffic;
+  if (algorithm == Algorithm::kRing || (algorithm == Algorithm::kRingIfLarge && !is_small)) {
+    choices_.note(bytes, 0, "ring of ", name(),
+                  ": between hosts, where one stream at a time suits switches",
+                  algorithm == Algorithm::kRing ? " (asked for)" : "");
+    return all_reduce_ring(call);
+  }
+  if (is_small) {
+    choices_.note(bytes, 1, "everything to everybody over ", name(), ": up to ", kSmallTraffic,
+                  " bytes of traffic latency counts most");
+    return all_reduce_once(call);
+  }
+  choices_.note(bytes, 2, "direct exchange of slices over ", name(), ": reproducible tree order");
   all_reduce_direct(call);
 }
 

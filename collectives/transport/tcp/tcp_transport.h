@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "collectives/choice_log.h"
 #include "collectives/transport/tcp/mesh.h"
 #include "collectives/transport/tcp/recovery.h"
 #include "collectives/transport/tcp/transfers.h"
@@ -16,7 +17,8 @@
 
 namespace deepseek_train::collectives {
 
-enum class Algorithm { kTree, kRing };
+// kRingIfLarge: one exchange in tree order for small messages, else the ring.
+enum class Algorithm { kTree, kRing, kRingIfLarge };
 
 struct TcpTransportOptions {
   Interfaces interfaces = Interfaces::kLoopback;  // where sub-groups listen
@@ -25,6 +27,7 @@ struct TcpTransportOptions {
   // Keeps the input of every all_reduce until all ranks have its result: shrink() can finish it.
   // Costs a copy and one more exchange of a few bytes per all_reduce.
   bool is_recoverable = false;
+  bool traces_choices = false;
 };
 
 // Reductions by direct exchange: rank i sends slice j to rank j, which reduces its slice in tree
@@ -114,6 +117,7 @@ class TcpTransport : public Transport {
   std::vector<Greeting> greetings_;
   std::vector<std::byte> scratch_;
   Recovery recovery_;
+  ChoiceLog choices_{options_.traces_choices};
 };
 
 template <typename Body>

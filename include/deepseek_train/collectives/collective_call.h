@@ -36,8 +36,8 @@ enum class Collective : uint8_t {
 //   scatter         size * count at the root  count
 //
 // With `in_counts` (reduce_scatter, all_to_all, scatter) or `out_counts` (all_gather, all_to_all,
-// gather), one number a rank, the parts that say "size * count" have those sizes instead and lie one
-// after another; `count` is then this rank's own part.
+// gather), one number a rank, the parts that say "size * count" have those sizes instead and lie
+// one after another; `count` is then this rank's own part.
 struct CollectiveCall {
   Collective kind = Collective::kBarrier;
   const void* in = nullptr;

@@ -35,7 +35,7 @@ struct CommunicatorOptions {
   // tcp: "tree" is the reproducible order above by direct exchange; "ring" is chunked and
   // pipelined, with an order of its own (slice s is summed left to right starting at rank s, 16-bit
   // types rounded at every hop). "auto": tree on one host and for 16-bit types, ring between hosts
-  // otherwise. shm is always tree.
+  // otherwise, for small messages tree (one exchange). shm is always tree.
   std::string algorithm = "auto";
   std::chrono::milliseconds timeout{60'000};
   NetworkIdentity identity;

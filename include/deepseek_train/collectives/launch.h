@@ -17,6 +17,8 @@ struct LaunchInfo {
   // Where rank 0 collects the others' addresses; needed only between hosts. Empty host: none given.
   std::string rendezvous_host;
   int rendezvous_port = 0;
+  // Log which way all_reduces go, and why (DST_COLLECTIVES_TRACE=1).
+  bool traces_choices = false;
 };
 
 // Looks a variable up; nullptr if it is not set. std::getenv is one.
