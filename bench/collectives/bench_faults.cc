@@ -94,9 +94,10 @@ void run_rank(const Options& options, int rank, const std::string& job, int port
   }
   auto survivors = communicator->shrink();
   mine.finished_at = nanoseconds_now();
-  // Who was still filling its buffer does the call that the others were in with kNone.
+  // Otherwise some survivor had not come to the call, and the caller would make it again.
   bool right = survivors.communicator->size() == options.ranks - 1;
-  if (survivors.interrupted != Survivors::Interrupted::kNone)
+  if (survivors.interrupted == Survivors::Interrupted::kIncludesLost ||
+      survivors.interrupted == Survivors::Interrupted::kWithoutLost)
     right = right && is_right(data, survivors, options.ranks, call);
   float one = 1;
   survivors.communicator->all_reduce(std::span(&one, 1));

@@ -21,11 +21,17 @@ void ProgressWatch::idle(const std::vector<short>& interests) {
     idle_since_ = now;
   }
   const auto idle_time = now - idle_since_;
-  if (idle_time < kSpinTime) return;
+  if (is_worth_spinning_ && idle_time < kSpinTime) return;
   if (idle_time >= mesh_.timeout()) throw_timeout(interests);
   const auto patience = std::min<Clock::duration>(kPatience, mesh_.timeout() / 8);
   if (idle_time >= patience && !has_said_so_) say(true);
   mesh_.poll(interests, std::max(1ms, std::chrono::ceil<std::chrono::milliseconds>(patience)));
+}
+
+void ProgressWatch::end_idling() {
+  is_idle_ = false;
+  is_worth_spinning_ = Clock::now() - idle_since_ < kSpinTime;
+  if (has_said_so_) say(false);
 }
 
 void ProgressWatch::say(bool is_waiting) {

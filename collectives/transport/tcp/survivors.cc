@@ -228,8 +228,8 @@ Plan plan_for(const std::vector<Recovery::Progress>& all, const Recovery::Progre
 
 Survivors::Interrupted outcome_of(Remedy remedy) {
   switch (remedy) {
-    case Remedy::kNothing:
-    case Remedy::kUndo: return Survivors::Interrupted::kNone;
+    case Remedy::kNothing: return Survivors::Interrupted::kNone;
+    case Remedy::kUndo: return Survivors::Interrupted::kUntouched;
     case Remedy::kRedo: return Survivors::Interrupted::kWithoutLost;
     case Remedy::kIsDone:
     case Remedy::kSpreadResult: return Survivors::Interrupted::kIncludesLost;

@@ -23,7 +23,7 @@ class Communicator;
 struct Survivors {
   // What became of the all_reduce that threw on this rank. Its buffer, which must still live, holds
   // the result of all ranks (kIncludesLost: every rank had entered it), of the survivors alone
-  // (kWithoutLost), or still this rank's input (kUntouched: another survivor had not come to this
+  // (kWithoutLost), or this rank's input as it was (kUntouched: another survivor had not come to this
   // call; make it again on the new communicator, and they meet). kNone: there was no such
   // all_reduce, or it was lost (private memory without CommunicatorOptions::recoverable, once every
   // rank had entered it: the buffer is undefined, as are outputs of other calls).
