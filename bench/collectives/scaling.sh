@@ -2,6 +2,7 @@
 # Ranks in network namespaces with rate-limited links on one machine (not several nodes): ours, torch's Gloo and OpenMPI over
 # TCP, one after another on the same links. As root:
 #   bench/collectives/scaling.sh BUILD_FOLDER [RANKS=16] [LINK_MBIT=100] [--bytes N] [--repeats N]
+# PEERS=none leaves Gloo and OpenMPI out.
 # Makes namespaces dst0, dst1, ... behind a bridge in a namespace of its own, and removes them at the end.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
@@ -49,6 +50,7 @@ in_namespaces() {
 }
 
 in_namespaces "$build/bench/bench_scaling" --link-mbit "$rate" "$@"
+[ "${PEERS:-all}" = all ] || exit 0
 [ -x "$python" ] && in_namespaces "$python" "$here/gloo_scaling.py" --link-mbit "$rate" "$@"
 if command -v mpirun >/dev/null; then
   hosts="$(seq -f '10.77.0.%g:1' -s, "$ranks")"
