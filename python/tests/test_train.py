@@ -157,7 +157,7 @@ def test_other_threads_run_while_it_trains(recipe):
     ticks, done = [], threading.Event()
 
     def tick():
-        while not done.wait(0.002):
+        while not done.wait(0.001):
             ticks.append(time.monotonic())
 
     thread = threading.Thread(target=tick)
@@ -167,4 +167,5 @@ def test_other_threads_run_while_it_trains(recipe):
     finally:
         done.set()
         thread.join()
-    assert len(ticks) > 10
+    # With the interpreter locked there would be one before and one after it; the training takes some 50 ms.
+    assert len(ticks) > 4
