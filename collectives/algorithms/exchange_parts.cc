@@ -1,5 +1,7 @@
 #include "collectives/algorithms/exchange_parts.h"
 
+#include "collectives/algorithms/tree_reduce.h"
+
 namespace deepseek_train::collectives {
 namespace {
 
@@ -39,6 +41,22 @@ ExchangeParts parts_of(const CollectiveCall& call, int rank, int size) {
   if (call.kind == Collective::kAllGather) parts.out.assign(size, own_in);
   if (call.kind == Collective::kScatter) parts.in[call.root] = own_out;
   return parts;
+}
+
+void reduce_scatter_by_exchange(const CollectiveCall& call, int rank, int size,
+                                std::vector<std::byte>& scratch,
+                                const std::function<void(const ExchangeParts&)>& exchange) {
+  const size_t bytes = call.count * size_bytes(call.dtype);
+  if (scratch.size() < bytes * size) scratch.resize(bytes * size);
+  ExchangeParts parts = parts_of(call, rank, size);
+  std::vector<const std::byte*> sources(size);
+  for (int r = 0; r < size; ++r) {
+    parts.in[r] = {scratch.data() + r * bytes, bytes};
+    sources[r] = parts.in[r].data();
+  }
+  exchange(parts);
+  std::byte* destinations[] = {static_cast<std::byte*>(call.out)};
+  if (call.count > 0) tree_reduce(call.dtype, call.op, sources, destinations, call.count);
 }
 
 }  // namespace deepseek_train::collectives

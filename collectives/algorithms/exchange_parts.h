@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -18,5 +19,11 @@ struct ExchangeParts {
 // The parts of an all_to_all, gather, scatter, or of an all_gather with uneven parts, on `rank` of
 // `size`. Of a reduce_scatter only `out`: where the incoming parts go is the caller's affair.
 ExchangeParts parts_of(const CollectiveCall& call, int rank, int size);
+
+// A reduce_scatter with uneven parts: `exchange` brings every rank all ranks' values of its part,
+// into `scratch`, which are then reduced in tree order.
+void reduce_scatter_by_exchange(const CollectiveCall& call, int rank, int size,
+                                std::vector<std::byte>& scratch,
+                                const std::function<void(const ExchangeParts&)>& exchange);
 
 }  // namespace deepseek_train::collectives

@@ -10,6 +10,7 @@
 #include <mutex>
 #include <string>
 
+#include "collectives/transport/tls/openssl_handles.h"
 #include "deepseek_train/core/credentials.h"
 #include "deepseek_train/core/error.h"
 
@@ -43,16 +44,9 @@ class TestAuthority {
   }
 
  private:
-  template <auto kFree>
-  struct FreeWith {
-    template <typename T>
-    void operator()(T* object) const {
-      kFree(object);
-    }
-  };
-  using Key = std::unique_ptr<EVP_PKEY, FreeWith<&EVP_PKEY_free>>;
-  using Certificate = std::unique_ptr<X509, FreeWith<&X509_free>>;
-  using Bio = std::unique_ptr<BIO, FreeWith<&BIO_free>>;
+  using Key = collectives::KeyHandle;
+  using Certificate = collectives::CertificateHandle;
+  using Bio = collectives::BioHandle;
 
   static Key make_key() { return Key(EVP_EC_gen("P-256")); }
 

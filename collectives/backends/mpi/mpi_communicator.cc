@@ -85,7 +85,6 @@ class MpiCommunicator : public Communicator {
   void swap_bytes(int to, const void* out, size_t out_bytes, int from, void* in, size_t in_bytes);
   void all_reduce(const CollectiveCall& call);
   void reduce_scatter(const CollectiveCall& call);
-  void reduce_scatter_uneven(const CollectiveCall& call);
   void all_gather(const CollectiveCall& call);
   void broadcast(const CollectiveCall& call);
   void message(const CallSignature& call, void* data, size_t bytes, int peer, bool is_send);
@@ -219,7 +218,9 @@ void MpiCommunicator::all_reduce(const CollectiveCall& call) {
 }
 
 void MpiCommunicator::reduce_scatter(const CollectiveCall& call) {
-  if (!call.in_counts.empty()) return reduce_scatter_uneven(call);
+  if (!call.in_counts.empty())
+    return reduce_scatter_by_exchange(call, rank_, size_, scratch_,
+                                      [this](const ExchangeParts& parts) { exchange(parts); });
   DST_CHECK(call.count <= kMaxPiece / size_, "the MPI backend scatters at most ", kMaxPiece / size_,
             " elements per rank, found ", call.count, "; cut the buffer");
   // Copied, because MPI demands buffers that do not overlap and ours may.
@@ -231,20 +232,6 @@ void MpiCommunicator::reduce_scatter(const CollectiveCall& call) {
   });
   if (call.op == ReduceOp::kAvg)
     divide(call.dtype, static_cast<std::byte*>(call.out), call.count, size_);
-}
-
-void MpiCommunicator::reduce_scatter_uneven(const CollectiveCall& call) {
-  const size_t bytes = call.count * size_bytes(call.dtype);
-  scratch_.resize(std::max(scratch_.size(), bytes * size_));
-  ExchangeParts parts = parts_of(call, rank_, size_);
-  std::vector<const std::byte*> sources(size_);
-  for (int r = 0; r < size_; ++r) {
-    parts.in[r] = {scratch_.data() + r * bytes, bytes};
-    sources[r] = parts.in[r].data();
-  }
-  exchange(parts);
-  std::byte* destinations[] = {static_cast<std::byte*>(call.out)};
-  if (call.count > 0) tree_reduce(call.dtype, call.op, sources, destinations, call.count);
 }
 
 void MpiCommunicator::all_gather(const CollectiveCall& call) {

@@ -6,7 +6,6 @@
 
 #include "collectives/algorithms/coalesce.h"
 #include "collectives/algorithms/exchange_parts.h"
-#include "collectives/algorithms/tree_reduce.h"
 #include "deepseek_train/core/error.h"
 
 namespace deepseek_train::collectives {
@@ -48,28 +47,15 @@ void NativeCommunicator::dispatch(const CollectiveCall& call) {
     case Collective::kGather:
     case Collective::kScatter: break;
     case Collective::kReduceScatter:
-      if (is_uneven) return reduce_scatter_uneven(call);
-      return transport_->run(call);
+      if (!is_uneven) return transport_->run(call);
+      return reduce_scatter_by_exchange(
+          call, rank(), size(), scratch_,
+          [&](const ExchangeParts& parts) { transport_->exchange(call, parts.out, parts.in); });
     default:
       if (!is_uneven) return transport_->run(call);
   }
   const ExchangeParts parts = parts_of(call, rank(), size());
   transport_->exchange(call, parts.out, parts.in);
-}
-
-// Every rank gets all ranks' values of its part, and reduces them in tree order.
-void NativeCommunicator::reduce_scatter_uneven(const CollectiveCall& call) {
-  const size_t bytes = call.count * size_bytes(call.dtype);
-  if (scratch_.size() < bytes * size()) scratch_.resize(bytes * size());
-  ExchangeParts parts = parts_of(call, rank(), size());
-  std::vector<const std::byte*> sources(size());
-  for (int r = 0; r < size(); ++r) {
-    parts.in[r] = {scratch_.data() + r * bytes, bytes};
-    sources[r] = parts.in[r].data();
-  }
-  transport_->exchange(call, parts.out, parts.in);
-  std::byte* destinations[] = {static_cast<std::byte*>(call.out)};
-  if (call.count > 0) tree_reduce(call.dtype, call.op, sources, destinations, call.count);
 }
 
 void NativeCommunicator::check_peer(const char* what, const void* data, size_t bytes,

@@ -38,7 +38,6 @@ class NativeCommunicator : public Communicator {
  private:
   void perform(const CollectiveCall& call);
   void dispatch(const CollectiveCall& call);
-  void reduce_scatter_uneven(const CollectiveCall& call);
   void check_peer(const char* what, const void* data, size_t bytes, int peer) const;
 
   const std::unique_ptr<Transport> transport_;
