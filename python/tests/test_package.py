@@ -91,7 +91,7 @@ def test_everything_public_has_a_docstring():
 
 
 def cmake_of(cache):
-    names = ("CMAKE_COMMAND:", "CMAKE_INSTALL_PREFIX:", "CMAKE_CXX_COMPILER:", "CMAKE_BUILD_TYPE:", "Python_EXECUTABLE:")
+    names = ("CMAKE_COMMAND:", "CMAKE_INSTALL_PREFIX:", "CMAKE_CXX_COMPILER:", "CMAKE_BUILD_TYPE:", "_Python_EXECUTABLE:")
     lines = [line for line in cache.splitlines() if line.startswith(names)]
     assert len(lines) == len(names), lines
     return lines
