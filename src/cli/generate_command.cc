@@ -11,6 +11,9 @@ namespace {
 struct GenerateArguments {
   std::string model, prompt, compute_dtype = "auto";
   int64_t max_new_tokens = 64;
+  double temperature = 0, top_p = 1;
+  uint64_t seed = 0;
+  std::vector<std::string> stop_strings;
 };
 
 // A prompt typed in a shell writes a line break as \n.
@@ -26,8 +29,15 @@ int generate_text(Session& session, const GenerateArguments& arguments) {
       tuning::load_model(posix_env(), arguments.model,
                          {.compute_dtype = tuning::compute_dtype_by_name(arguments.compute_dtype)});
   const auto& tokenizer = loaded.checkpoint->tokenizer();
-  models::GenerateOptions options{.max_new_tokens = arguments.max_new_tokens,
-                                  .eos_token_id = tokenizer.eos_id()};
+  models::GenerateOptions options{
+      .max_new_tokens = arguments.max_new_tokens,
+      .eos_token_ids = models::end_token_ids(loaded.model->config(), tokenizer),
+      .temperature = arguments.temperature,
+      .top_p = arguments.top_p,
+      .seed = arguments.seed,
+      .tokenizer = &tokenizer};
+  for (const auto& stop : arguments.stop_strings)
+    options.stop_strings.push_back(with_line_breaks(stop));
   options.on_token = [&](size_t, int32_t token) {
     const int32_t ids[] = {token};
     auto text = tokenizer.decode(ids);
@@ -43,7 +53,7 @@ int generate_text(Session& session, const GenerateArguments& arguments) {
 
 void add_generate_command(CLI::App& app, Command& run) {
   static GenerateArguments arguments;
-  auto* command = app.add_subcommand("generate", "Greedy continuation of a prompt");
+  auto* command = app.add_subcommand("generate", "Continuation of a prompt");
   command->add_option("model", arguments.model, "a Hugging Face folder or a .gguf file")
       ->required();
   command
@@ -52,6 +62,13 @@ void add_generate_command(CLI::App& app, Command& run) {
       ->required();
   command->add_option("--max-new-tokens", arguments.max_new_tokens, "at most so many tokens")
       ->capture_default_str();
+  command->add_option("--temperature", arguments.temperature, "0: the most probable token always")
+      ->capture_default_str();
+  command->add_option("--top-p", arguments.top_p, "draw from the likeliest tokens of this mass")
+      ->capture_default_str();
+  command->add_option("--seed", arguments.seed, "of the drawing")->capture_default_str();
+  command->add_option("--stop", arguments.stop_strings,
+                      "end with this text; may be given several times");
   command->add_option("--compute-dtype", arguments.compute_dtype, "auto, float32 or bfloat16")
       ->capture_default_str();
   command->footer(

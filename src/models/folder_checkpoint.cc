@@ -30,17 +30,18 @@ class FolderCheckpoint final : public Checkpoint {
   FolderCheckpoint(Env& env, const std::string& folder)
       : path_(folder),
         config_json_(read_text(env, join_path(folder, "config.json"))),
-        config_(llama_config_from_json(config_json_)),
+        config_(model_config_from_json(config_json_)),
         tokenizer_(text::Tokenizer::from_json(read_text(env, join_path(folder, "tokenizer.json")),
                                               tokenizer_config(env, folder))) {
     auto config = nlohmann::json::parse(config_json_);
     if (config.contains("quantization_config"))
       quantization_config_ = config["quantization_config"].dump();
+    check_vocabulary(path_, tokenizer_, config_);
     for (const auto& name : shard_names(env, folder)) add_shard(env, join_path(folder, name));
   }
 
   const std::string& path() const override { return path_; }
-  const LlamaConfig& config() const override { return config_; }
+  const ModelConfig& config() const override { return config_; }
   const text::Tokenizer& tokenizer() const override { return tokenizer_; }
   const std::string& quantization_config() const override { return quantization_config_; }
   std::vector<std::string> tensor_names() const override {
@@ -70,7 +71,7 @@ class FolderCheckpoint final : public Checkpoint {
 
   std::string path_;
   std::string config_json_;
-  LlamaConfig config_;
+  ModelConfig config_;
   text::Tokenizer tokenizer_;
   std::string quantization_config_;
   std::vector<std::unique_ptr<formats::SafetensorsFile>> shards_;

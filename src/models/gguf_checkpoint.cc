@@ -34,7 +34,7 @@ text::BpeVocabulary vocabulary_of(const formats::GgufFile& file) {
 }
 
 // Hugging Face's name for each tensor of the file.
-std::map<std::string, std::string> gguf_names(const LlamaConfig& config) {
+std::map<std::string, std::string> gguf_names(const ModelConfig& config) {
   std::map<std::string, std::string> names = {{"model.embed_tokens.weight", "token_embd.weight"},
                                               {"model.norm.weight", "output_norm.weight"}};
   if (!config.tie_word_embeddings) names["lm_head.weight"] = "output.weight";
@@ -55,16 +55,17 @@ class GgufCheckpoint final : public Checkpoint {
  public:
   GgufCheckpoint(Env& env, const std::string& path)
       : file_(env, path),
-        config_(llama_config_from_gguf(file_)),
+        config_(model_config_from_gguf(file_)),
         tokenizer_(text::Tokenizer::from_vocabulary(vocabulary_of(file_))),
         names_(gguf_names(config_)) {
+    check_vocabulary(path, tokenizer_, config_);
     for (const auto& tensor : file_.tensors())
       DST_CHECK(is_known(tensor.name), path, " has a tensor ", tensor.name,
                 " that a Llama model does not use");
   }
 
   const std::string& path() const override { return file_.path(); }
-  const LlamaConfig& config() const override { return config_; }
+  const ModelConfig& config() const override { return config_; }
   const text::Tokenizer& tokenizer() const override { return tokenizer_; }
   const std::string& quantization_config() const override { return no_quantization_; }
   std::vector<std::string> tensor_names() const override {
@@ -101,7 +102,7 @@ class GgufCheckpoint final : public Checkpoint {
   }
 
   formats::GgufFile file_;
-  LlamaConfig config_;
+  ModelConfig config_;
   text::Tokenizer tokenizer_;
   std::map<std::string, std::string> names_;
   std::string no_quantization_;

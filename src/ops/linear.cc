@@ -30,8 +30,10 @@ Linear::Linear(const LinearOptions& options) : options_(options), method_(dense_
   DST_CHECK(options.in_features > 0 && options.out_features > 0, "a Linear of ",
             options.in_features, " -> ", options.out_features,
             " features; both must be positive: check the sizes in the model's config.json");
-  weight = register_parameter("weight", torch::empty({options.out_features, options.in_features}));
-  if (options.bias) bias = register_parameter("bias", torch::zeros({options.out_features}));
+  weight = register_parameter(
+      "weight", torch::empty({options.out_features, options.in_features}, options.device));
+  if (options.bias)
+    bias = register_parameter("bias", torch::zeros({options.out_features}, options.device));
 }
 
 void Linear::reset_parameters(double std) {

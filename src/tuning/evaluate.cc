@@ -12,7 +12,7 @@ namespace deepseek_train::tuning {
 namespace {
 
 // Sum of -log p over one window's predicted tokens.
-double window_loss(models::LlamaModel& model, std::span<const int32_t> window) {
+double window_loss(models::Transformer& model, std::span<const int32_t> window) {
   auto ids = torch::empty({1, static_cast<int64_t>(window.size())}, at::kLong);
   std::copy(window.begin(), window.end(), ids.data_ptr<int64_t>());
   auto hidden = model.hidden_states(ids.slice(1, 0, -1)).squeeze(0);
@@ -62,7 +62,7 @@ std::pair<double, double> Proportion::interval() const {
   return {std::max(0.0, center - half), std::min(1.0, center + half)};
 }
 
-Scores score(models::LlamaModel& model, const text::Tokenizer& tokenizer,
+Scores score(models::Transformer& model, const text::Tokenizer& tokenizer,
              const std::vector<TestRecord>& records, collectives::Communicator& communicator,
              const ScoreOptions& options) {
   std::vector<const TestRecord*> mine;
@@ -70,8 +70,9 @@ Scores score(models::LlamaModel& model, const text::Tokenizer& tokenizer,
        i += static_cast<size_t>(communicator.size()))
     mine.push_back(&records[i]);
 
-  models::GenerateOptions generate{.max_new_tokens = options.max_new_tokens,
-                                   .eos_token_id = tokenizer.eos_id()};
+  models::GenerateOptions generate{
+      .max_new_tokens = options.max_new_tokens,
+      .eos_token_ids = models::end_token_ids(model.config(), tokenizer)};
   Scores scores;
   std::array<int64_t, 2> counts = {0, static_cast<int64_t>(mine.size())};
   for (size_t begin = 0; begin < mine.size(); begin += static_cast<size_t>(options.batch_size)) {
@@ -98,7 +99,7 @@ Proportion agreement(const Scores& a, const Scores& b, collectives::Communicator
   return {counts[0], counts[1]};
 }
 
-double perplexity(models::LlamaModel& model, const std::vector<int32_t>& tokens, int64_t context,
+double perplexity(models::Transformer& model, const std::vector<int32_t>& tokens, int64_t context,
                   collectives::Communicator& communicator) {
   torch::InferenceMode inference;
   DST_CHECK(tokens.size() >= 2, "the text has ", tokens.size(),
@@ -118,7 +119,7 @@ double perplexity(models::LlamaModel& model, const std::vector<int32_t>& tokens,
   return std::exp(sums[0] / sums[1]);
 }
 
-std::vector<double> prefill_tokens_per_second(const std::vector<models::LlamaModel*>& models,
+std::vector<double> prefill_tokens_per_second(const std::vector<models::Transformer*>& models,
                                               collectives::Communicator& communicator,
                                               const SpeedOptions& options) {
   torch::InferenceMode inference;

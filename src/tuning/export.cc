@@ -25,13 +25,13 @@ void append_quantized(std::vector<formats::NamedTensor>& tensors, const std::str
 
 }  // namespace
 
-void export_bf16(Env& env, const std::string& folder, const models::LlamaModel& model,
+void export_bf16(Env& env, const std::string& folder, const models::Transformer& model,
                  const text::Tokenizer& tokenizer) {
   models::write_folder(env, folder, models::folder_files(model.config(), tokenizer, "bfloat16"),
                        models::named_weights(model, at::kBFloat16));
 }
 
-void export_w8a8(Env& env, const std::string& folder, models::LlamaModel& model,
+void export_w8a8(Env& env, const std::string& folder, models::Transformer& model,
                  const text::Tokenizer& tokenizer, const std::vector<std::string>& ignore) {
   const quantization::CompressedTensorsConfig config{quantization::w8a8(), ignore};
   std::set<std::string> quantized;  // names of weights

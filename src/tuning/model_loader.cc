@@ -12,7 +12,7 @@ namespace deepseek_train::tuning {
 namespace {
 
 using models::Checkpoint;
-using models::LlamaModel;
+using models::Transformer;
 
 // The weight is a dequantized one already; only the activations are still to be rounded.
 class DequantizedLinearMethod final : public ops::LinearMethod {
@@ -26,7 +26,7 @@ class DequantizedLinearMethod final : public ops::LinearMethod {
 };
 
 // Linear layers that the folder holds as INT8, by name.
-std::map<std::string, ops::Linear*> quantized_layers(LlamaModel& model,
+std::map<std::string, ops::Linear*> quantized_layers(Transformer& model,
                                                      const Checkpoint& checkpoint) {
   const auto config =
       quantization::parse_compressed_tensors_config(checkpoint.quantization_config());
@@ -89,7 +89,7 @@ LoadedModel load_model(std::unique_ptr<models::Checkpoint> checkpoint,
                        const LoadModelOptions& options) {
   LoadedModel loaded;
   loaded.checkpoint = std::move(checkpoint);
-  loaded.model = std::make_shared<LlamaModel>(loaded.checkpoint->config());
+  loaded.model = std::make_shared<Transformer>(loaded.checkpoint->config());
   if (loaded.checkpoint->quantization_config().empty()) {
     models::load_weights(*loaded.model, *loaded.checkpoint);
   } else {

@@ -14,9 +14,9 @@ namespace deepseek_train::tuning {
 namespace {
 
 // The models' class, seen as the trainer sees it.
-class LlamaCausalLm final : public training::CausalLm {
+class TrainedModel final : public training::CausalLm {
  public:
-  explicit LlamaCausalLm(models::LlamaModel& model) : model_(model) {}
+  explicit TrainedModel(models::Transformer& model) : model_(model) {}
   torch::nn::Module& module() override { return model_; }
   torch::Tensor hidden_states(const torch::Tensor& input_ids) override {
     return model_.hidden_states(input_ids);
@@ -24,7 +24,7 @@ class LlamaCausalLm final : public training::CausalLm {
   torch::Tensor logits(const torch::Tensor& hidden) override { return model_.logits(hidden); }
 
  private:
-  models::LlamaModel& model_;
+  models::Transformer& model_;
 };
 
 training::TrainerOptions trainer_options(const JobContext& context) {
@@ -59,7 +59,7 @@ void on_rank_0(const JobContext& context, const Write& write) {
   context.communicator.barrier();
 }
 
-void export_tuned(const JobContext& context, models::LlamaModel& model,
+void export_tuned(const JobContext& context, models::Transformer& model,
                   const text::Tokenizer& tokenizer) {
   const auto& recipe = context.recipe;
   on_rank_0(context, [&] {
@@ -74,12 +74,12 @@ void export_tuned(const JobContext& context, models::LlamaModel& model,
 // The last part of the run: the forward pass sees what INT8 will make of weights and activations,
 // and learns to answer as the tuned model does without it (quantization-aware distillation).
 bool train_quantized(const JobContext& context, training::Trainer& trainer,
-                     models::LlamaModel& model, const text::Tokenizer& tokenizer) {
+                     models::Transformer& model, const text::Tokenizer& tokenizer) {
   const auto& recipe = context.recipe.quantization;
   if (recipe.scheme.empty() || recipe.qat_steps == 0) return true;
   auto tuned = load_model(context.env, bf16_folder(context.recipe),
                           {.compute_dtype = model.compute_dtype()});
-  LlamaCausalLm teacher(*tuned.model);
+  TrainedModel teacher(*tuned.model);
   trainer.set_loss(training::distillation(teacher));
   auto names =
       quantization::prepare_qat(model, quantization::scheme_by_name(recipe.scheme), recipe.ignore);
@@ -112,7 +112,7 @@ bool train(const JobContext& context) {
                           {.batch_size = recipe.training.per_device_train_batch_size,
                            .max_length = recipe.data.max_length,
                            .pad_id = static_cast<uint32_t>(tokenizer.pad_id().value_or(0))});
-  LlamaCausalLm model(*loaded.model);
+  TrainedModel model(*loaded.model);
   training::Trainer trainer({model, loader, context.communicator, context.env, context.metrics},
                             trainer_options(context));
   if (trainer.resume() && context.communicator.rank() == 0)

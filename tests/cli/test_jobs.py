@@ -234,15 +234,31 @@ def test_an_unknown_architecture(job, tiny_model, program, tmp_path):
     expect_one_error(mpirun(program, "run", job.recipe, check=False), "mamba", "llama")
 
 
-def test_a_loss_that_is_no_number(job, tiny_model, program, tmp_path):
-    copy = tmp_path / "nan"
-    copy.mkdir()
+def with_other_weights(job, tiny_model, folder, change):
+    """The job on a copy of the model whose tensors `change` has edited."""
+    folder.mkdir()
     for file in tiny_model.iterdir():
-        (copy / file.name).write_bytes(file.read_bytes())
-    tensors = load_file(copy / "model.safetensors")
-    tensors["model.norm.weight"] = np.full_like(tensors["model.norm.weight"], np.nan)
-    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
-    job.edit(str(tiny_model), str(copy))
+        (folder / file.name).write_bytes(file.read_bytes())
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    job.edit(str(tiny_model), str(folder))
+
+
+def test_weights_that_are_no_numbers(job, tiny_model, program, tmp_path):
+    def change(tensors):
+        tensors["model.norm.weight"][3] = np.nan
+
+    with_other_weights(job, tiny_model, tmp_path / "nan", change)
+    expect_one_error(mpirun(program, "run", job.recipe, check=False), "model.norm.weight", "NaN")
+
+
+def test_a_loss_that_is_no_number(job, tiny_model, program, tmp_path):
+    def change(tensors):
+        tensors["model.norm.weight"][:] = 3e38  # finite, but no logit is
+        tensors["model.embed_tokens.weight"] *= 1e3
+
+    with_other_weights(job, tiny_model, tmp_path / "huge", change)
     expect_one_error(mpirun(program, "run", job.recipe, check=False), "step 1", "nan")
     assert not list(job.run_folder.glob("checkpoint-*"))
 

@@ -23,7 +23,7 @@ text::Tokenizer tiny_tokenizer() {
 class CheckpointTest : public testing::Test {
  protected:
   CheckpointTest() : folder_(join_path(testing::TempDir(), concat("dst_checkpoint_", ::getpid()))) {
-    model_ = std::make_shared<LlamaModel>(config_);
+    model_ = std::make_shared<Transformer>(config_);
     model_->initialize(1);
   }
   ~CheckpointTest() override { env_.remove_all(folder_); }
@@ -33,7 +33,7 @@ class CheckpointTest : public testing::Test {
   }
   std::string load_error() {
     try {
-      LlamaModel model(config_);
+      Transformer model(config_);
       load_weights(model, *open_checkpoint(env_, folder_));
     } catch (const Error& error) {
       return error.what();
@@ -43,9 +43,9 @@ class CheckpointTest : public testing::Test {
 
   Env& env_ = posix_env();
   std::string folder_;
-  LlamaConfig config_ = test_support::tiny_llama_config(/*vocab_size=*/27);
+  ModelConfig config_ = test_support::tiny_llama_config(/*vocab_size=*/27);
   text::Tokenizer tokenizer_ = tiny_tokenizer();
-  std::shared_ptr<LlamaModel> model_;
+  std::shared_ptr<Transformer> model_;
 };
 
 TEST_F(CheckpointTest, FolderRoundTrip) {
@@ -53,7 +53,7 @@ TEST_F(CheckpointTest, FolderRoundTrip) {
   auto checkpoint = open_checkpoint(env_, folder_);
   EXPECT_EQ(checkpoint->config(), config_);
   EXPECT_EQ(checkpoint->tokenizer().sha256(), tokenizer_.sha256());
-  LlamaModel loaded(config_);
+  Transformer loaded(config_);
   load_weights(loaded, *checkpoint);
   auto ids = torch::arange(0, 20, at::kLong).unsqueeze(0);
   torch::InferenceMode inference;

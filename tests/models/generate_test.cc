@@ -8,10 +8,10 @@
 namespace deepseek_train::models {
 namespace {
 
-std::shared_ptr<LlamaModel> tiny_model(bool tied = true) {
+std::shared_ptr<Transformer> tiny_model(bool tied = true) {
   auto config = test_support::tiny_llama_config(/*vocab_size=*/97);
   config.tie_word_embeddings = tied;
-  auto model = std::make_shared<LlamaModel>(config);
+  auto model = std::make_shared<Transformer>(config);
   model->initialize(/*seed=*/7);
   // Larger weights than at initialisation, so that greedy choices are not near-ties.
   torch::NoGradGuard no_grad;
@@ -21,7 +21,7 @@ std::shared_ptr<LlamaModel> tiny_model(bool tied = true) {
 }
 
 // One token at a time by a full forward pass over everything so far: no cache, no padding.
-std::vector<int32_t> naive_greedy(LlamaModel& model, std::vector<int32_t> tokens, int64_t count) {
+std::vector<int32_t> naive_greedy(Transformer& model, std::vector<int32_t> tokens, int64_t count) {
   torch::InferenceMode inference;
   std::vector<int32_t> result;
   for (int64_t i = 0; i < count; ++i) {
@@ -50,7 +50,7 @@ TEST(GenerateTest, EndsAtEosAndLeavesItOut) {
   std::vector<int32_t> prompt = {1, 2, 3};
   auto whole = naive_greedy(*model, prompt, 10);
   auto position = std::find(whole.begin(), whole.end(), whole[4]) - whole.begin();
-  auto results = generate(*model, {prompt}, {.max_new_tokens = 10, .eos_token_id = whole[4]});
+  auto results = generate(*model, {prompt}, {.max_new_tokens = 10, .eos_token_ids = {whole[4]}});
   EXPECT_EQ(results[0], std::vector<int32_t>(whole.begin(), whole.begin() + position));
 }
 
@@ -60,7 +60,7 @@ TEST(GenerateTest, RefusesEmptyPromptsAndTooFewPositions) {
   EXPECT_THROW(generate(*model, {{1, 2}}, {.max_new_tokens = 63}), InvalidArgument);
 }
 
-TEST(LlamaTest, RightPaddingDoesNotChangeEarlierPositions) {
+TEST(TransformerTest, RightPaddingDoesNotChangeEarlierPositions) {
   torch::InferenceMode inference;
   auto model = tiny_model();
   auto ids = torch::arange(1, 11, at::kLong).unsqueeze(0);
@@ -69,7 +69,7 @@ TEST(LlamaTest, RightPaddingDoesNotChangeEarlierPositions) {
   EXPECT_LT((alone - together).abs().max().item<float>(), 1e-5);
 }
 
-TEST(LlamaTest, ReferenceAndFastNumericsAgree) {
+TEST(TransformerTest, ReferenceAndFastNumericsAgree) {
   torch::InferenceMode inference;
   auto model = tiny_model();
   auto ids = torch::arange(0, 40, at::kLong).view({2, 20});
@@ -79,7 +79,7 @@ TEST(LlamaTest, ReferenceAndFastNumericsAgree) {
   EXPECT_LT((fast - reference).abs().max().item<float>(), 1e-4);
 }
 
-TEST(LlamaTest, TiedWeightsAreOneParameter) {
+TEST(TransformerTest, TiedWeightsAreOneParameter) {
   auto count = [](bool tied) { return tiny_model(tied)->parameters().size(); };
   EXPECT_EQ(count(true) + 1, count(false));
 }

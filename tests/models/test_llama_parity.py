@@ -33,7 +33,8 @@ def their_logits(model, ids):
 
 
 def load(folder, **keywords):
-    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **keywords).eval()
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager", **keywords).eval()
 
 
 def test_gguf_logits_equal_transformers(smollm2, token_ids, tmp_path):

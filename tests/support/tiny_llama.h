@@ -2,12 +2,12 @@
 // layers, and query heads that share a key-value head.
 #pragma once
 
-#include "deepseek_train/models/llama_config.h"
+#include "deepseek_train/models/model_config.h"
 
 namespace deepseek_train::test_support {
 
-inline models::LlamaConfig tiny_llama_config(int64_t vocab_size) {
-  models::LlamaConfig config;
+inline models::ModelConfig tiny_llama_config(int64_t vocab_size) {
+  models::ModelConfig config;
   config.vocab_size = vocab_size;
   config.hidden_size = 16;
   config.intermediate_size = 24;
@@ -17,7 +17,7 @@ inline models::LlamaConfig tiny_llama_config(int64_t vocab_size) {
   config.head_dim = 8;
   config.max_position_embeddings = 64;
   config.rms_norm_eps = 1e-5;
-  config.rope_theta = 10000;
+  config.rope.rope_theta = 10000;
   config.tie_word_embeddings = true;
   return config;
 }

@@ -22,7 +22,7 @@ TEST(ProportionTest, WilsonInterval) {
 constexpr int64_t kVocabSize = 61;
 
 // The windows' mean, token by token, from whole softmaxes.
-double naive_perplexity(models::LlamaModel& model, const std::vector<int32_t>& tokens,
+double naive_perplexity(models::Transformer& model, const std::vector<int32_t>& tokens,
                         size_t context) {
   torch::InferenceMode inference;
   double sum = 0;
@@ -41,12 +41,12 @@ double naive_perplexity(models::LlamaModel& model, const std::vector<int32_t>& t
 TEST(PerplexityTest, EqualsTheNaiveSumOnAnyNumberOfRanks) {
   std::vector<int32_t> tokens;
   for (int i = 0; i < 101; ++i) tokens.push_back((i * 17 + i * i) % kVocabSize);
-  models::LlamaModel reference(test_support::tiny_llama_config(kVocabSize));
+  models::Transformer reference(test_support::tiny_llama_config(kVocabSize));
   reference.initialize(3);
   const double expected = naive_perplexity(reference, tokens, 25);
   for (int ranks : {1, 2, 3}) {
     test_support::run_ranks(ranks, [&](collectives::Communicator& communicator) {
-      models::LlamaModel model(test_support::tiny_llama_config(kVocabSize));
+      models::Transformer model(test_support::tiny_llama_config(kVocabSize));
       model.initialize(3);
       EXPECT_NEAR(perplexity(model, tokens, 25, communicator), expected, 1e-3 * expected);
     });

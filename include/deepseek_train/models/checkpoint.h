@@ -10,7 +10,7 @@
 
 #include "deepseek_train/core/env.h"
 #include "deepseek_train/formats/torch/tensor_file.h"
-#include "deepseek_train/models/llama.h"
+#include "deepseek_train/models/transformer.h"
 #include "deepseek_train/text/tokenizer.h"
 
 namespace deepseek_train::models {
@@ -21,7 +21,7 @@ class Checkpoint {
  public:
   virtual ~Checkpoint() = default;
   virtual const std::string& path() const = 0;
-  virtual const LlamaConfig& config() const = 0;
+  virtual const ModelConfig& config() const = 0;
   virtual const text::Tokenizer& tokenizer() const = 0;
   // config.json's quantization_config as JSON text; empty for plain weights.
   virtual const std::string& quantization_config() const = 0;
@@ -37,11 +37,18 @@ class Checkpoint {
 // unknown architecture.
 std::unique_ptr<Checkpoint> open_checkpoint(Env& env, const std::string& path);
 
-// Copies every parameter of `model` from the checkpoint, converting the type. Names in `elsewhere`
-// are loaded by the caller (quantized weights). Throws unless every parameter and every tensor is
-// used exactly once.
-void load_weights(LlamaModel& model, const Checkpoint& checkpoint,
-                  const std::set<std::string>& elsewhere = {});
+// What load_weights could not take from the checkpoint because the model has a block of the user's
+// own in place of the one it was trained with. Both empty for a model as it was saved.
+struct LoadReport {
+  std::vector<std::string> initialized;  // of the new block: as its constructor left them
+  std::vector<std::string> dropped;      // of the old block
+};
+
+// Copies every parameter and buffer of `model` from the checkpoint, converting the type. Names in
+// `elsewhere` are loaded by the caller (quantized weights). Throws DataCorruption unless every one
+// of them and every tensor is used exactly once, and for NaN or infinite values, by name.
+LoadReport load_weights(Transformer& model, const Checkpoint& checkpoint,
+                        const std::set<std::string>& elsewhere = {});
 
 // What a Hugging Face folder holds beside its tensors.
 struct FolderFiles {
@@ -52,7 +59,7 @@ struct FolderFiles {
 };
 
 // The files for `model`'s folder. `dtype` and `quantization_config` as in to_config_json.
-FolderFiles folder_files(const LlamaConfig& config, const text::Tokenizer& tokenizer,
+FolderFiles folder_files(const ModelConfig& config, const text::Tokenizer& tokenizer,
                          std::string_view dtype, std::string_view quantization_config = {});
 
 // Writes the folder under a temporary name, then renames it into place; an older one of that name
@@ -60,7 +67,8 @@ FolderFiles folder_files(const LlamaConfig& config, const text::Tokenizer& token
 void write_folder(Env& env, const std::string& folder, const FolderFiles& files,
                   const std::vector<formats::NamedTensor>& tensors);
 
-// Parameters of the model under their names, converted to `dtype`; for write_folder.
-std::vector<formats::NamedTensor> named_weights(const LlamaModel& model, at::ScalarType dtype);
+// Parameters of the model under their names, converted to `dtype`, and its buffers as they are; for
+// write_folder.
+std::vector<formats::NamedTensor> named_weights(const Transformer& model, at::ScalarType dtype);
 
 }  // namespace deepseek_train::models

@@ -32,6 +32,7 @@ struct LinearOptions {
   int64_t in_features = 0;
   int64_t out_features = 0;
   bool bias = false;
+  torch::Device device = torch::kCPU;  // meta: shapes without memory
 };
 
 // y = x W^T + b with Hugging Face's parameter names and layout: weight [N, K], bias [N], created as

@@ -9,7 +9,7 @@
 #include "deepseek_train/collectives/communicator.h"
 #include "deepseek_train/core/env.h"
 #include "deepseek_train/data/sources.h"
-#include "deepseek_train/models/llama.h"
+#include "deepseek_train/models/transformer.h"
 #include "deepseek_train/text/tokenizer.h"
 
 namespace deepseek_train::tuning {
@@ -47,7 +47,7 @@ struct ScoreOptions {
 
 // Greedy generation to the end of text; a record is right when the generated text equals its answer
 // exactly. Collective.
-Scores score(models::LlamaModel& model, const text::Tokenizer& tokenizer,
+Scores score(models::Transformer& model, const text::Tokenizer& tokenizer,
              const std::vector<TestRecord>& records, collectives::Communicator& communicator,
              const ScoreOptions& options);
 
@@ -57,7 +57,7 @@ Proportion agreement(const Scores& a, const Scores& b, collectives::Communicator
 // Perplexity of a text: non-overlapping windows of `context` tokens, no added tokens, exp of the
 // mean over all predicted tokens (the first of each window is not predicted). Windows are shared
 // out over the ranks. Collective.
-double perplexity(models::LlamaModel& model, const std::vector<int32_t>& tokens, int64_t context,
+double perplexity(models::Transformer& model, const std::vector<int32_t>& tokens, int64_t context,
                   collectives::Communicator& communicator);
 
 struct SpeedOptions {
@@ -68,7 +68,7 @@ struct SpeedOptions {
 
 // Median tokens/s of prefill forward passes (hidden states of all tokens, logits of each row's
 // last) for several models, interleaved, summed over the ranks, which all run at once. Collective.
-std::vector<double> prefill_tokens_per_second(const std::vector<models::LlamaModel*>& models,
+std::vector<double> prefill_tokens_per_second(const std::vector<models::Transformer*>& models,
                                               collectives::Communicator& communicator,
                                               const SpeedOptions& options = {});
 

@@ -7,7 +7,7 @@
 
 #include "deepseek_train/core/env.h"
 #include "deepseek_train/models/checkpoint.h"
-#include "deepseek_train/models/llama.h"
+#include "deepseek_train/models/transformer.h"
 #include "deepseek_train/quantization/torch/int8_linear.h"
 
 namespace deepseek_train::tuning {
@@ -23,7 +23,7 @@ struct LoadModelOptions {
 };
 
 struct LoadedModel {
-  std::shared_ptr<models::LlamaModel> model;
+  std::shared_ptr<models::Transformer> model;
   std::unique_ptr<models::Checkpoint> checkpoint;  // for its tokenizer and path
   // Of a compressed model on integer kernels: counts their products. Else null.
   std::shared_ptr<quantization::Int8ProductCounter> int8_products;
