@@ -38,13 +38,15 @@ uint64_t weight_bytes(Env& env, const std::string& path) {
 // Models by folder and dtype, so that one that is scored and timed is loaded once.
 class ModelShelf {
  public:
-  explicit ModelShelf(Env& env) : env_(env) {}
+  ModelShelf(Env& env, const models::BlockRegistry* blocks) : env_(env), blocks_(blocks) {}
   // Valid until clear().
   LoadedModel& get(const std::string& path, at::ScalarType dtype) {
     auto found = models_.find({path, dtype});
     if (found == models_.end())
-      found =
-          models_.emplace(Key(path, dtype), load_model(env_, path, {.compute_dtype = dtype})).first;
+      found = models_
+                  .emplace(Key(path, dtype),
+                           load_model(env_, path, {.compute_dtype = dtype, .blocks = blocks_}))
+                  .first;
     return found->second;
   }
   void clear() { models_.clear(); }
@@ -52,6 +54,7 @@ class ModelShelf {
  private:
   using Key = std::pair<std::string, at::ScalarType>;
   Env& env_;
+  const models::BlockRegistry* blocks_;
   std::map<Key, LoadedModel> models_;
 };
 
@@ -151,7 +154,7 @@ KernelReport describe_kernel(LoadedModel& int8) {
 void evaluate_models(const JobContext& context, Report& report) {
   const auto& recipe = context.recipe;
   const auto dtype = compute_dtype_by_name(recipe.evaluation.compute_dtype);
-  ModelShelf shelf(context.env);
+  ModelShelf shelf(context.env, context.blocks);
   const auto& base = shelf.get(recipe.model_name_or_path, dtype);
   HeldOut held_out(read_test_records(
       context.env,

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "deepseek_train/core/error.h"
+#include "deepseek_train/core/log.h"
 #include "deepseek_train/quantization/compressed_tensors.h"
 #include "deepseek_train/quantization/torch/fake_quantize.h"
 #include "deepseek_train/quantization/torch/qat.h"
@@ -79,6 +80,23 @@ void load_compressed(LoadedModel& loaded, const LoadModelOptions& options) {
   }
 }
 
+std::shared_ptr<Transformer> make_model(models::ModelConfig config,
+                                        const LoadModelOptions& options) {
+  if (!options.attention_block.empty()) config.attention_block = options.attention_block;
+  if (!options.mlp_block.empty()) config.mlp_block = options.mlp_block;
+  return std::make_shared<Transformer>(config,
+                                       options.blocks ? *options.blocks : models::BlockRegistry());
+}
+
+void report(const models::LoadReport& loaded) {
+  if (loaded.initialized.empty() && loaded.dropped.empty()) return;
+  log_info("the new block has ", loaded.initialized.size(),
+           " tensors that are not in the checkpoint, as its constructor left them: ",
+           loaded.initialized);
+  if (!loaded.dropped.empty())
+    log_info("it has no use for ", loaded.dropped.size(), " of the checkpoint: ", loaded.dropped);
+}
+
 }  // namespace
 
 LoadedModel load_model(Env& env, const std::string& path, const LoadModelOptions& options) {
@@ -89,9 +107,9 @@ LoadedModel load_model(std::unique_ptr<models::Checkpoint> checkpoint,
                        const LoadModelOptions& options) {
   LoadedModel loaded;
   loaded.checkpoint = std::move(checkpoint);
-  loaded.model = std::make_shared<Transformer>(loaded.checkpoint->config());
+  loaded.model = make_model(loaded.checkpoint->config(), options);
   if (loaded.checkpoint->quantization_config().empty()) {
-    models::load_weights(*loaded.model, *loaded.checkpoint);
+    report(models::load_weights(*loaded.model, *loaded.checkpoint));
   } else {
     DST_CHECK(!options.float32_masters, loaded.checkpoint->path(),
               " is a compressed model; train and export from its floating-point original");

@@ -169,6 +169,8 @@ Recipe read_recipe(Section& section) {
   section.read("output_dir", recipe.output_dir);
   section.read("model_name_or_path", recipe.model_name_or_path);
   section.read_one_of("compute_dtype", recipe.compute_dtype, kDTypes);
+  section.read("attention_block", recipe.attention_block);
+  section.read("mlp_block", recipe.mlp_block);
   section.section("data", [&](Section& s) { read_data(s, recipe.data); });
   section.section("training", [&](Section& s) { read_training(s, recipe.training); });
   section.section("quantization", [&](Section& s) { read_quantization(s, recipe.quantization); });

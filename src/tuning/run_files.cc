@@ -13,6 +13,8 @@ nlohmann::ordered_json fingerprint(const Recipe& recipe) {
   const auto& t = recipe.training;
   return {{"model_name_or_path", recipe.model_name_or_path},
           {"compute_dtype", recipe.compute_dtype},
+          {"attention_block", recipe.attention_block},
+          {"mlp_block", recipe.mlp_block},
           {"data.train", recipe.data.train},
           {"data.format", recipe.data.format},
           {"data.prompt", recipe.data.prompt},

@@ -78,7 +78,7 @@ bool train_quantized(const JobContext& context, training::Trainer& trainer,
   const auto& recipe = context.recipe.quantization;
   if (recipe.scheme.empty() || recipe.qat_steps == 0) return true;
   auto tuned = load_model(context.env, bf16_folder(context.recipe),
-                          {.compute_dtype = model.compute_dtype()});
+                          {.compute_dtype = model.compute_dtype(), .blocks = context.blocks});
   TrainedModel teacher(*tuned.model);
   trainer.set_loss(training::distillation(teacher));
   auto names =
@@ -101,9 +101,12 @@ bool train(const JobContext& context) {
   on_rank_0(context, [&] { claim_run_folder(context.env, recipe); });
   auto checkpoint = models::open_checkpoint(context.env, recipe.model_name_or_path);
   prepare_data(context, checkpoint->tokenizer());
-  auto loaded = load_model(
-      std::move(checkpoint),
-      {.compute_dtype = compute_dtype_by_name(recipe.compute_dtype), .float32_masters = true});
+  auto loaded = load_model(std::move(checkpoint),
+                           {.compute_dtype = compute_dtype_by_name(recipe.compute_dtype),
+                            .float32_masters = true,
+                            .blocks = context.blocks,
+                            .attention_block = recipe.attention_block,
+                            .mlp_block = recipe.mlp_block});
   const auto& tokenizer = loaded.checkpoint->tokenizer();
   data::TokenStore store(context.env, train_store(recipe));
   store.check_tokenizer(tokenizer.sha256());

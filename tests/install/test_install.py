@@ -64,15 +64,18 @@ def test_the_installed_program_runs(prefix, tmp_path):
 
 @pytest.fixture(scope="module")
 def programs(prefix, tmp_path_factory):
-    """A user's project: examples/custom_trainer and, compiled at the same time, the README's program."""
+    """A user's project: examples/custom_trainer and, compiled at the same time, two more programs."""
     folder = tmp_path_factory.mktemp("project")
     source = folder / "source"  # a copy: the example may lean on nothing beside it
     shutil.copytree(ROOT / "examples" / "custom_trainer", source)
     (code,) = re.findall(r"^```cpp\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     (source / "readme.cc").write_text(code)
+    for file in ("main.cc", "head_temperature.h"):
+        shutil.copy(ROOT / "examples" / "custom_attention" / file, source / file.replace("main", "custom_attention"))
     with open(source / "CMakeLists.txt", "a") as file:
-        file.write("add_executable(readme readme.cc)\n")
-        file.write("target_link_libraries(readme PRIVATE deepseek_train::deepseek_train)\n")
+        for program in ("readme", "custom_attention"):
+            file.write(f"add_executable({program} {program}.cc)\n")
+            file.write(f"target_link_libraries({program} PRIVATE deepseek_train::deepseek_train)\n")
     build_against(prefix, source, folder / "build")
     return folder / "build"
 
@@ -80,6 +83,11 @@ def programs(prefix, tmp_path_factory):
 def test_custom_trainer_learns_on_two_ranks(programs):
     found = re.search(r"2 ranks, accuracy (\d\.\d+)", mpirun(2, programs / "custom_trainer").stdout)
     assert found and float(found[1]) > 0.9
+
+
+def test_custom_attention_names_the_recipe_it_cannot_find(programs):
+    result = run([programs / "custom_attention", "no_such.yaml"], check=False, env=ENVIRONMENT)
+    assert result.returncode == 1 and "no_such.yaml" in result.stderr
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

@@ -8,6 +8,7 @@
 #include "deepseek_train/core/env.h"
 #include "deepseek_train/core/metrics.h"
 #include "deepseek_train/data/prepare.h"
+#include "deepseek_train/models/blocks.h"
 #include "deepseek_train/text/tokenizer.h"
 #include "deepseek_train/tuning/recipe.h"
 #include "deepseek_train/tuning/report.h"
@@ -22,6 +23,8 @@ struct JobContext {
   MetricsSink& metrics;
   std::function<bool()> stop_requested;
   std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
+  // A user's own blocks, of which the recipe or the model's config.json may name one.
+  const models::BlockRegistry* blocks = nullptr;
 };
 
 // All are collective: every rank calls them with the same recipe.

@@ -20,6 +20,10 @@ struct LoadModelOptions {
   // kReference: Hugging Face's operation order; compressed weights are dequantized and activations
   // fake-quantized, in floating point, as transformers runs them.
   models::Numerics numerics = models::Numerics::kFast;
+  // A user's own blocks, and by name those that take the place of the model's: empty for the ones
+  // that its config.json names, or the built-in ones.
+  const models::BlockRegistry* blocks = nullptr;
+  std::string attention_block, mlp_block;
 };
 
 struct LoadedModel {

@@ -61,6 +61,8 @@ struct Recipe {
   std::string output_dir = "runs";
   std::string model_name_or_path;
   std::string compute_dtype = "auto";  // bfloat16 where the CPU multiplies it, else float32
+  // A block of the user's own in place of the model's, by its name in the program's BlockRegistry.
+  std::string attention_block, mlp_block;
   DataRecipe data;
   TrainingRecipe training;
   QuantizationRecipe quantization;
