@@ -1,11 +1,44 @@
 #include "deepseek_train/ops/linear.h"
 
+#include <ATen/Parallel.h>
+
+#include <algorithm>
 #include <utility>
 
 #include "deepseek_train/core/error.h"
+#include "src/ops/cpu/matvec.h"
 
 namespace deepseek_train::ops {
 namespace {
+
+// Decoding multiplies one row: no gradient, and nothing to win from a matrix product's blocking.
+bool is_one_row(const torch::Tensor& input, const torch::Tensor& weight) {
+  return input.numel() == input.size(-1) && !torch::GradMode::is_enabled() &&
+         input.device().is_cpu() && weight.is_contiguous() &&
+         (weight.scalar_type() == at::kFloat || weight.scalar_type() == at::kBFloat16);
+}
+
+// input [..., K] of one row, weight [N, K] of the same dtype -> [..., N].
+torch::Tensor one_row(const torch::Tensor& input, const torch::Tensor& weight) {
+  const auto N = weight.size(0), K = weight.size(1);
+  auto x = input.to(at::kFloat).contiguous();
+  auto shape = input.sizes().vec();
+  shape.back() = N;
+  auto y = torch::empty(shape, at::kFloat);
+  const auto* x_data = x.const_data_ptr<float>();
+  auto* y_data = y.data_ptr<float>();
+  constexpr int64_t kBytesOfAThread = 128 << 10;
+  const auto grain = std::max<int64_t>(1, kBytesOfAThread / (K * weight.element_size()));
+  at::parallel_for(0, N, grain, [&](int64_t begin, int64_t end) {
+    if (weight.scalar_type() == at::kFloat) {
+      matvec(weight.const_data_ptr<float>() + begin * K, x_data, end - begin, K, y_data + begin);
+    } else {
+      const auto* rows = static_cast<const bfloat16_bits*>(weight.const_data_ptr());
+      matvec(rows + begin * K, x_data, end - begin, K, y_data + begin);
+    }
+  });
+  return y.to(input.scalar_type());
+}
 
 class DenseLinearMethod : public LinearMethod {
  public:
@@ -14,6 +47,10 @@ class DenseLinearMethod : public LinearMethod {
     DST_CHECK(weight.defined(), "the dense method needs the weight, but it was released; ",
               "set a method that holds packed weights, or keep the weight");
     const auto dtype = input.scalar_type();
+    if (weight.scalar_type() == dtype && is_one_row(input, weight)) {
+      auto product = one_row(input, weight);
+      return bias.defined() ? product + bias.to(dtype) : product;
+    }
     return at::linear(input, weight.to(dtype), bias.defined() ? bias.to(dtype) : bias);
   }
 

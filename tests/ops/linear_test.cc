@@ -28,6 +28,26 @@ class ConstantMethod : public LinearMethod {
   std::string name() const override { return "constant"; }
 };
 
+// One row without gradient takes a kernel of its own; several rows, or with gradient, libtorch's.
+TEST(LinearTest, OneRowEqualsTheSameRowAmongOthers) {
+  for (auto dtype : {at::kFloat, at::kBFloat16})
+    for (int64_t features : {1, 63, 64, 577, 2048}) {
+      Linear linear({.in_features = features, .out_features = 2 * features + 1, .bias = true});
+      torch::manual_seed(features);
+      linear.reset_parameters(1.0);
+      linear.to(dtype);
+      auto input = torch::randn({2, features}).to(dtype);
+      auto several = linear.forward(input)[1];
+      torch::NoGradGuard no_grad;
+      auto one = linear.forward(input[1].view({1, 1, features}));
+      ASSERT_EQ(one.sizes(), torch::IntArrayRef({1, 1, 2 * features + 1}));
+      const double tolerance = dtype == at::kFloat ? 1e-6 : 1.0 / 128;
+      EXPECT_LT((one.flatten() - several).abs().max().item<double>(),
+                tolerance * several.abs().max().item<double>())
+          << features;
+    }
+}
+
 TEST(LinearTest, EqualsTheProductElementByElement) {
   auto linear = small_linear(true);
   {
