@@ -78,10 +78,7 @@ struct Sockets {
 Sockets make_sockets() {
   int ends[2] = {-1, -1};
   EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-  timeval patience{0, 1000};
-  // Ours does not block for long: as good as not at all.
-  ::setsockopt(ends[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-  ::setsockopt(ends[0], SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+  ::fcntl(ends[0], F_SETFL, O_NONBLOCK);
   return {UniqueFd(ends[0]), UniqueFd(ends[1])};
 }
 
@@ -166,7 +163,7 @@ TEST(TlsInteropTest, NoByteIsTakenFromAStrangerOfTheSameAuthority) {
   const TestAuthority authority("Bank CA");
   const auto streams = factory(authority, "TLS_AES_128_GCM_SHA256");
   for (const std::string& uri : {kJob + "/rank/2", kJob + "/rank/01", kJob + "3/rank/1",
-                                std::string("spiffe://bank.example/web"), std::string()}) {
+                                 std::string("spiffe://bank.example/web"), std::string()}) {
     Sockets sockets = make_sockets();
     StockPeer peer(std::move(sockets.theirs), authority.issue({.uri = uri}), false,
                    "TLS_AES_128_GCM_SHA256");
@@ -223,6 +220,134 @@ TEST(TlsInteropTest, AConnectionCutOffIsAnEndToo) {
   ::shutdown(other.get(), SHUT_RDWR);
   std::byte bytes[100];
   EXPECT_THROW(while (true) stream->try_recv(bytes), Unavailable);
+}
+
+TEST(TlsInteropTest, AHalfOpenHandshakeIsAnEnd) {
+  const TestAuthority authority("Bank CA");
+  const auto streams = factory(authority, "TLS_AES_128_GCM_SHA256");
+  Sockets sockets = make_sockets();
+  const auto stream = streams->accept(std::move(sockets.ours));
+  const char half[] = {22, 3, 1, 1, 0, 1, 0, 0};
+  ASSERT_EQ(::send(sockets.theirs.get(), half, sizeof(half), MSG_NOSIGNAL), std::ssize(half));
+  EXPECT_FALSE(stream->try_handshake());
+  ::shutdown(sockets.theirs.get(), SHUT_WR);
+  EXPECT_THROW(shake_hands(*stream), Unavailable);
+}
+
+// ---- An attacker on the wire
+
+enum class Fault { kFlip, kDrop, kRepeat, kCut };
+
+// Carries bytes from one socket to another, and does its harm once, at byte `at`.
+class Attacker {
+ public:
+  Attacker(const UniqueFd& from, const UniqueFd& to, Fault fault, size_t at)
+      : from_(from), to_(to), fault_(fault), at_(at) {}
+
+  bool has_struck() const { return has_struck_; }
+  // True if anything moved.
+  bool pump() {
+    if (is_cut_) return false;
+    char bytes[5000];
+    const ssize_t count = ::recv(from_.get(), bytes, sizeof(bytes), MSG_DONTWAIT);
+    if (count <= 0) {
+      if (count == 0) ::shutdown(to_.get(), SHUT_WR);
+      return false;
+    }
+    std::string text(bytes, static_cast<size_t>(count));
+    if (!has_struck_ && at_ < passed_ + text.size()) strike(text, at_ - passed_);
+    passed_ += static_cast<size_t>(count);
+    // Larger than all that is sent: never blocks for long.
+    EXPECT_EQ(::send(to_.get(), text.data(), text.size(), MSG_NOSIGNAL), std::ssize(text));
+    if (is_cut_) ::shutdown(to_.get(), SHUT_WR);
+    return true;
+  }
+
+ private:
+  void strike(std::string& text, size_t place) {
+    has_struck_ = true;
+    if (fault_ == Fault::kFlip) text[place] ^= 1 << at_ % 8;
+    if (fault_ == Fault::kDrop) text.erase(place, 1 + at_ % 40);
+    if (fault_ == Fault::kRepeat) text.insert(place, text.substr(place, 1 + at_ % 40));
+    if (fault_ == Fault::kCut) text.resize(place);
+    is_cut_ = fault_ == Fault::kCut;
+  }
+
+  const UniqueFd& from_;
+  const UniqueFd& to_;
+  const Fault fault_;
+  const size_t at_;
+  size_t passed_ = 0;
+  bool has_struck_ = false;
+  bool is_cut_ = false;
+};
+
+// One end: shakes hands, sends `data`, and takes what comes.
+struct End {
+  std::unique_ptr<Stream> stream;
+  std::span<const std::byte> to_send;
+  std::vector<std::byte> received;
+  bool is_ready = false;
+  bool has_failed = false;
+
+  bool step() try {
+    if (has_failed) return false;
+    if (!is_ready) return is_ready = stream->try_handshake();
+    std::byte bytes[3000];
+    const size_t sent = to_send.empty() ? 0 : stream->try_send({&to_send, 1});
+    to_send = to_send.subspan(sent);
+    const size_t count = stream->try_recv(bytes);
+    received.insert(received.end(), bytes, bytes + count);
+    return sent + count > 0;
+  } catch (const Error&) {
+    stream.reset();
+    return has_failed = true;
+  }
+};
+
+TEST(TlsInteropTest, AnAttackerOnTheWireCanEndAConnectionAndNoMore) {
+  const TestAuthority authority("Bank CA");
+  const auto rank_zero = factory(authority, "TLS_AES_128_GCM_SHA256", 3);
+  TlsOptions options{.rank = 1, .size = 2, .rekey_records = 3};
+  options.identity = {
+      .credentials = std::make_shared<TestCredentials>(authority.issue({.uri = kJob + "/rank/1"})),
+      .job = kJob};
+  const auto rank_one = make_tls_streams(options);
+  std::vector<std::byte> data(60'000);
+  for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<std::byte>(i * 131 >> 4);
+  int num_strikes = 0, num_early = 0;
+  for (uint32_t seed = 0; seed < 400; ++seed) {
+    SCOPED_TRACE(seed);
+    Sockets left = make_sockets(), right = make_sockets();
+    const auto fault = static_cast<Fault>(seed % 4);
+    // Half of them in the handshake, which is some 1500 bytes each way.
+    const size_t at = seed * 2654435761u % (seed & 4 ? 1500 : 60'000);
+    const size_t never = SIZE_MAX;
+    Attacker there(left.theirs, right.theirs, fault, seed & 8 ? at : never);
+    Attacker back(right.theirs, left.theirs, fault, seed & 8 ? never : at);
+    End zero{.stream = rank_zero->accept(std::move(left.ours)), .to_send = data};
+    End one{.stream = rank_one->connect(std::move(right.ours), 0), .to_send = data};
+    const auto is_over = [&] {
+      return zero.received.size() == data.size() && one.received.size() == data.size();
+    };
+    for (int idle = 0; idle < 5 && !is_over();) {
+      const bool has_moved = zero.step() | one.step() | there.pump() | back.pump();
+      idle = has_moved ? 0 : idle + 1;
+    }
+    const bool has_struck = there.has_struck() || back.has_struck();
+    num_strikes += has_struck;
+    for (const End* end : {&zero, &one}) {
+      ASSERT_LE(end->received.size(), data.size());
+      EXPECT_TRUE(std::equal(end->received.begin(), end->received.end(), data.begin()))
+          << "altered bytes were let through";
+    }
+    // Clear bytes of the handshake that nobody looks at may change.
+    const bool is_early = at < 1500;
+    num_early += is_early && is_over();
+    EXPECT_TRUE(is_early || (has_struck && !is_over()));
+  }
+  EXPECT_GT(num_strikes, 350);
+  EXPECT_LT(num_early, 40);
 }
 
 }  // namespace

@@ -14,16 +14,14 @@ namespace deepseek_train::collectives {
 namespace {
 
 // Clear text of one batch: it stays in the core's own cache on its way into the socket.
-constexpr size_t kBatchBytes = 64 << 10;
-// Its records, when all parts are large, small ones between them, and a change of keys.
-constexpr size_t kMaxBatch = 2 * kBatchBytes;
+constexpr size_t kBatchBytes = 128 << 10;
 // Parts up to here share a record.
 constexpr size_t kSmallPart = 4 << 10;
 // Most that one try_recv decrypts, so that sending gets its turn.
 constexpr size_t kReceiveBytes = 256 << 10;
 // Of one system call, encrypted; streams that carry only small messages stay with room for one
 // record.
-constexpr size_t kReadBytes = 128 << 10;
+constexpr size_t kReadBytes = 256 << 10;
 
 constexpr std::byte kCloseNotify[] = {std::byte{1}, std::byte{0}};
 
@@ -103,7 +101,7 @@ void TlsStream::seal_record(ContentType type, ByteSpans parts) {
   size_t room = kRecordOverhead;
   for (const auto& part : parts) room += part.size();
   if (records_.size() < num_sealed_ + room)
-    records_.resize(std::max(kMaxBatch, num_sealed_ + room));
+    records_.resize(std::max(2 * records_.size(), num_sealed_ + room));
   num_sealed_ += writer_->seal(type, parts, records_.data() + num_sealed_);
 }
 

@@ -60,8 +60,8 @@ class TlsStream : public Stream {
   std::vector<std::byte> arrived_;  // sealed, from num_taken_ to num_arrived_
   size_t num_taken_ = 0;
   size_t num_arrived_ = 0;
-  std::span<const std::byte>
-      opened_;  // in arrived_: a record's body that the caller had no room for
+  // In arrived_: what is left of a record's body that the caller had no room for.
+  std::span<const std::byte> opened_;
   bool has_received_ = false;
   std::exception_ptr end_;  // why nothing more will come
 };
