@@ -22,6 +22,7 @@
 #include "bench/collectives/openmpi.h"
 #include "bench/collectives/peer_process.h"
 #include "bench/collectives/timing.h"
+#include "deepseek_train/core/credentials.h"
 #include "deepseek_train/core/env.h"
 #include "deepseek_train/core/error.h"
 
@@ -44,20 +45,6 @@ struct Options {
   int rounds = 5;
   double seconds = 0.2;
   bool json = false;
-};
-
-// What make_certificates.sh has put into a folder.
-class FolderCredentials final : public CredentialSource {
- public:
-  FolderCredentials(const std::string& folder, int rank)
-      : credentials_(std::make_shared<Credentials>(
-            Credentials{read_text(posix_env(), concat(folder, "/rank", rank, ".crt")),
-                        read_text(posix_env(), concat(folder, "/rank", rank, ".key")),
-                        read_text(posix_env(), concat(folder, "/ca.crt"))})) {}
-  std::shared_ptr<const Credentials> current() override { return credentials_; }
-
- private:
-  std::shared_ptr<const Credentials> credentials_;
 };
 
 class Bench {
@@ -244,8 +231,8 @@ int main(int count, char** values) try {
   communication.transport = options.transport;
   communication.algorithm = options.algorithm;
   if (!options.credentials.empty()) {
-    communication.identity.credentials =
-        std::make_shared<bench::FolderCredentials>(options.credentials, communication.launch.rank);
+    communication.identity.credentials = folder_credentials(
+        posix_env(), options.credentials, concat("rank", communication.launch.rank));
     communication.identity.job = "spiffe://bench.example/job";
   }
   communication.timeout = std::chrono::minutes(30);  // ranks wait while peers are measured

@@ -16,6 +16,8 @@
 
 #include "bench/collectives/timing.h"
 #include "deepseek_train/collectives/communicator.h"
+#include "deepseek_train/core/credentials.h"
+#include "deepseek_train/core/env.h"
 #include "deepseek_train/core/error.h"
 
 namespace deepseek_train::bench {
@@ -175,14 +177,20 @@ int main(int count, char** values) try {
   size_t bytes = 16 << 20;
   double link_mbit = 100;
   int repeats = 3;
+  std::string credentials;
   collectives::CommunicatorOptions options;
   CLI::App app("One rank of the scaling measurement; see scaling.sh");
   app.add_option("--bytes", bytes);
   app.add_option("--link-mbit", link_mbit);
   app.add_option("--repeats", repeats)->check(CLI::PositiveNumber);
+  app.add_option("--credentials", credentials, "TLS with what make_certificates.sh made");
   CLI11_PARSE(app, count, values);
   options.launch = collectives::launch_info_from_environment();
-  options.insecure_network = true;
+  options.insecure_network = credentials.empty();
+  if (!credentials.empty())
+    options.identity = {.credentials = folder_credentials(posix_env(), credentials,
+                                                          concat("rank", options.launch.rank)),
+                        .job = "spiffe://bench.example/job"};
   options.timeout = std::chrono::seconds(120);
   const auto communicator = collectives::make_communicator(options);
   bench::Scaling(*communicator, bytes, link_mbit, repeats).run();

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# An authority and a certificate for each rank, for bench_all_reduce --credentials: make_certificates.sh FOLDER [RANKS]
+# An authority and a certificate for each rank, for the benches' --credentials: make_certificates.sh FOLDER [RANKS]
 set -euo pipefail
 folder="${1:?usage: make_certificates.sh FOLDER [RANKS]}"
 ranks="${2:-4}"

@@ -10,6 +10,7 @@
 #include <thread>
 #include <utility>
 
+#include "deepseek_train/core/credentials.h"
 #include "deepseek_train/core/env.h"
 #include "deepseek_train/core/error.h"
 #include "deepseek_train/tuning/job.h"
@@ -82,6 +83,11 @@ class TuningJob {
     options.backend = recipe_.communication.backend;
     options.timeout = std::chrono::seconds(recipe_.communication.timeout_seconds);
     options.insecure_network = recipe_.communication.insecure_network;
+    if (!recipe_.communication.credentials.empty())
+      options.identity = {
+          .credentials = folder_credentials(posix_env(), recipe_.communication.credentials,
+                                            concat("rank", options.launch.rank)),
+          .job = recipe_.communication.job};
     share_cores(options.launch);
     communicator_ = collectives::make_communicator(options);
   }

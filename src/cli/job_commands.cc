@@ -20,6 +20,8 @@ int run_stage(Session& session, const std::string& recipe_path, const Stage& sta
   const auto recipe = tuning::load_recipe(env, recipe_path);
   auto& communicator = session.connect({.backend = recipe.communication.backend,
                                         .timeout_seconds = recipe.communication.timeout_seconds,
+                                        .credentials = recipe.communication.credentials,
+                                        .job = recipe.communication.job,
                                         .insecure_network = recipe.communication.insecure_network});
   if (session.is_lead()) env.make_folders(recipe.run_folder());
   communicator.barrier();

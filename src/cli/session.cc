@@ -12,6 +12,8 @@
 #include <cstdlib>
 #include <thread>
 
+#include "deepseek_train/core/credentials.h"
+#include "deepseek_train/core/env.h"
 #include "deepseek_train/core/error.h"
 #include "deepseek_train/core/log.h"
 
@@ -62,6 +64,10 @@ collectives::Communicator& Session::connect(const SessionOptions& options) {
   wanted.backend = options.backend;
   wanted.timeout = std::chrono::seconds(options.timeout_seconds);
   wanted.insecure_network = options.insecure_network;
+  if (!options.credentials.empty())
+    wanted.identity = {.credentials = folder_credentials(posix_env(), options.credentials,
+                                                         concat("rank", launch_.rank)),
+                       .job = options.job};
   communicator_ = collectives::make_communicator(wanted);
   return *communicator_;
 }

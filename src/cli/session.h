@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "deepseek_train/collectives/communicator.h"
 
@@ -19,6 +20,8 @@ inline constexpr int kExitStopped = 130;
 struct SessionOptions {
   std::string backend = "native";
   int64_t timeout_seconds = 120;
+  std::string credentials;  // a folder, see CommunicationRecipe
+  std::string job;
   bool insecure_network = false;
 };
 

@@ -159,6 +159,12 @@ void read_evaluation(Section& section, EvaluationRecipe& evaluation) {
 void read_communication(Section& section, CommunicationRecipe& communication) {
   section.read_one_of("backend", communication.backend, {"native", "mpi"});
   section.read_at_least<int64_t>("timeout_seconds", communication.timeout_seconds, 1);
+  section.read("credentials", communication.credentials);
+  section.read("job", communication.job);
+  DST_CHECK(communication.credentials.empty() == communication.job.empty(),
+            "communication.credentials is \"", communication.credentials,
+            "\" and communication.job \"", communication.job,
+            "\"; wanted both (a folder, and the job's SPIFFE id) or neither");
   section.read("insecure_network", communication.insecure_network);
 }
 

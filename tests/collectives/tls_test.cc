@@ -373,10 +373,10 @@ TEST(TlsTest, TheRankInANameHasOneSpelling) {
 // Two ends of one connection, without a mesh around them.
 class StreamPair {
  public:
-  explicit StreamPair(uint64_t rekey_bytes) {
+  explicit StreamPair(uint64_t rekey_records) {
     const TestAuthority authority("Bank CA");
     for (int rank : {0, 1}) {
-      TlsOptions options{.rank = rank, .size = 2, .rekey_bytes = rekey_bytes};
+      TlsOptions options{.rank = rank, .size = 2, .rekey_records = rekey_records};
       options.identity.job = kJob;
       options.identity.credentials = credentials_of(authority, {.uri = id_of(rank)});
       factories_[rank] = make_tls_streams(options);
@@ -402,7 +402,7 @@ class StreamPair {
 };
 
 TEST(TlsTest, KeysChangeOnTheWay) {
-  StreamPair pair(100'000);
+  StreamPair pair(7);
   EXPECT_EQ(pair.ends[0]->proven_rank(), 1);
   EXPECT_EQ(pair.ends[1]->proven_rank(), 0);
   const auto data = random_values<float>(1'000'000, 7);

@@ -45,6 +45,16 @@ TEST(RecipeTest, ReadsValuesAndDefaults) {
   EXPECT_FALSE(recipe.communication.insecure_network);
 }
 
+TEST(RecipeTest, CredentialsNeedTheirJob) {
+  const std::string both =
+      "communication:\n  credentials: /run/credentials\n  job: spiffe://bank.example/job-42\n";
+  const auto recipe = parse_recipe(kValid + both, "trial.yaml");
+  EXPECT_EQ(recipe.communication.credentials, "/run/credentials");
+  EXPECT_EQ(recipe.communication.job, "spiffe://bank.example/job-42");
+  expect_error(std::string(kValid) + "communication:\n  credentials: /run/credentials\n",
+               {"communication.credentials", "communication.job", "or neither"});
+}
+
 TEST(RecipeTest, ATypoNamesLineAndNearestKey) {
   expect_error(with("learning_rate", "learnig_rate"),
                {"trial.yaml:9", "learnig_rate", "did you mean training.learning_rate"});

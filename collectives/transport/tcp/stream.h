@@ -14,7 +14,8 @@ namespace deepseek_train::collectives {
 using ByteSpans = std::span<const std::span<const std::byte>>;
 
 // Never blocks. One thread at a time. All but the constructor throw Unavailable when the other end
-// has closed, PermissionDenied when it is not who it should be or refuses us.
+// has closed, PermissionDenied when it is not who it should be or refuses us, DataCorruption when
+// bytes were altered on the way (under TLS).
 class Stream {
  public:
   static constexpr int kUnproven = -1;

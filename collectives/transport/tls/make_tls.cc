@@ -12,7 +12,7 @@ namespace {
 class TlsStreams : public StreamFactory {
  public:
   explicit TlsStreams(const TlsOptions& options)
-      : options_(options), method_(TlsStream::make_bio_method()) {
+      : options_(options), method_(TlsHandshake::make_bio_method()) {
     const std::string& job = options.identity.job;
     DST_CHECK(job.starts_with("spiffe://") && job.size() > 9 && !job.ends_with('/'),
               "identity.job is \"", job,
@@ -22,10 +22,12 @@ class TlsStreams : public StreamFactory {
 
   std::string_view name() const override { return "tls"; }
   std::unique_ptr<Stream> connect(UniqueFd socket, int rank) override {
-    return TlsStream::connect(context(), method_.get(), std::move(socket), rank);
+    return std::make_unique<TlsStream>(context(), method_.get(), std::move(socket),
+                                       TlsHandshake::Role::kConnecting, rank);
   }
   std::unique_ptr<Stream> accept(UniqueFd socket) override {
-    return TlsStream::accept(context(), method_.get(), std::move(socket));
+    return std::make_unique<TlsStream>(context(), method_.get(), std::move(socket),
+                                       TlsHandshake::Role::kAccepting, Stream::kUnproven);
   }
   WallTime renewal_time() override { return context()->renewal_time(); }
 

@@ -12,9 +12,9 @@ struct TlsOptions {
   NetworkIdentity identity;
   int rank = 0;  // of the launch
   int size = 1;
-  // The sending key is changed (TLS 1.3 KeyUpdate) after so many bytes: well below the 2^24.5 full
-  // records that RFC 8446, section 5.5, allows AES-GCM.
-  uint64_t rekey_bytes = uint64_t{64} << 30;
+  // The sending key is changed (TLS 1.3 KeyUpdate) after so many records, 64 GiB of full ones: well
+  // below the 2^24.5 that RFC 8446, section 5.5, allows AES-GCM.
+  uint64_t rekey_records = uint64_t{1} << 22;
 };
 
 // Both ends show a certificate whose URI name is JOB/rank/R, signed by an authority of the other's
@@ -26,6 +26,9 @@ struct TlsOptions {
 // been rotated; when two thirds of what its certificate had left to live are over, the transport
 // makes all its connections anew between two calls, with the credentials of that moment. If the
 // source has only expired ones then, that fails with an error that says so.
+//
+// OpenSSL makes the handshake; the records after it are this library's own, in the standard format
+// (tls_stream.h).
 //
 // Throws InvalidArgument for a job that is no "spiffe://" id and unknown cipher suites, or if the
 // library was built without TLS.

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "collectives/transport/tls/tls_stream.h"
+#include "collectives/transport/tls/tls_handshake.h"
 #include "deepseek_train/core/error.h"
 
 namespace deepseek_train::collectives {
@@ -23,6 +23,18 @@ std::vector<CertificateHandle> read_certificates(const std::string& pem) {
   return certificates;
 }
 
+void check_cipher_suites(std::string_view names) {
+  for (bool is_last = false; !is_last;) {
+    const size_t end = names.find(':');
+    is_last = end == std::string_view::npos;
+    const std::string_view name = names.substr(0, end);
+    DST_CHECK(find_cipher_suite(name), "TLS 1.3 cipher suite \"", name,
+              "\" is unknown; wanted some of TLS_AES_128_GCM_SHA256, TLS_AES_256_GCM_SHA384, "
+              "TLS_CHACHA20_POLY1305_SHA256, with colons between them");
+    if (!is_last) names.remove_prefix(end + 1);
+  }
+}
+
 // The key is not protected by a password: nobody could be asked for it.
 int refuse_password(char*, int, int, void*) { return -1; }
 
@@ -34,14 +46,15 @@ TlsContext::TlsContext(const TlsOptions& options, std::shared_ptr<const Credenti
   SSL_CTX* context = context_.get();
   SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION);
   SSL_CTX_set_max_proto_version(context, TLS1_3_VERSION);
-  DST_CHECK(SSL_CTX_set_ciphersuites(context, options_.identity.ciphers.c_str()) == 1,
-            "TLS 1.3 cipher suites \"", options_.identity.ciphers, "\": ", openssl_error(),
-            "; wanted names such as TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384");
+  check_cipher_suites(options.identity.ciphers);
+  DST_CHECK_AS(Internal, SSL_CTX_set_ciphersuites(context, options.identity.ciphers.c_str()) == 1,
+               "SSL_CTX_set_ciphersuites: ", openssl_error());
   // Every connection proves itself anew: nothing is resumed.
   SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
   SSL_CTX_set_num_tickets(context, 0);
   SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
-                     &TlsStream::verify_certificate);
+                     &TlsHandshake::verify_certificate);
+  SSL_CTX_set_keylog_callback(context, &TlsHandshake::take_secret);
   load_trusted(*credentials_);
   load_own(*credentials_);
 }

@@ -1,244 +1,210 @@
 #include "collectives/transport/tls/tls_stream.h"
 
-#include <poll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "deepseek_train/core/error.h"
+#include "deepseek_train/core/log.h"
 
 namespace deepseek_train::collectives {
 namespace {
 
-// Clear text of one batch: three full records, which stay in the core's nearest cache through the
-// copies on the way.
-constexpr size_t kBatchBytes = 48 << 10;
+// Clear text of one batch: it stays in the core's own cache on its way into the socket.
+constexpr size_t kBatchBytes = 128 << 10;
+// Parts up to here share a record.
+constexpr size_t kSmallPart = 4 << 10;
 // Most that one try_recv decrypts, so that sending gets its turn.
 constexpr size_t kReceiveBytes = 256 << 10;
-// Of one system call, encrypted.
-constexpr size_t kReadBytes = 48 << 10;
+// Of one system call, encrypted; streams that carry only small messages stay with room for one
+// record.
+constexpr size_t kReadBytes = 256 << 10;
+
+constexpr std::byte kCloseNotify[] = {std::byte{1}, std::byte{0}};
 
 bool would_block() { return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR; }
 
-TlsStream* stream_of(BIO* bio) { return static_cast<TlsStream*>(BIO_get_data(bio)); }
+// How many of the parts, all of them small, go into one record of `room` bytes at most.
+size_t count_small(ByteSpans parts, size_t room) {
+  room = std::min(room, kMaxRecordBody);
+  size_t count = 0;
+  for (; count < parts.size() && parts[count].size() <= std::min(room, kSmallPart); ++count)
+    room -= parts[count].size();
+  return count;
+}
 
 }  // namespace
 
-BioMethodHandle TlsStream::make_bio_method() {
-  BioMethodHandle method(BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "rank stream"));
-  DST_CHECK_AS(Internal, method, "BIO_meth_new: ", openssl_error());
-  BIO_meth_set_write_ex(method.get(), &TlsStream::write_record);
-  BIO_meth_set_read_ex(method.get(), &TlsStream::read_socket);
-  BIO_meth_set_ctrl(method.get(), &TlsStream::control);
-  return method;
-}
-
-int TlsStream::write_record(BIO* bio, const char* bytes, size_t count, size_t* written) {
-  auto& records = stream_of(bio)->records_;
-  const auto* data = reinterpret_cast<const std::byte*>(bytes);
-  records.insert(records.end(), data, data + count);
-  *written = count;
-  return 1;
-}
-
-int TlsStream::read_socket(BIO* bio, char* bytes, size_t count, size_t* received) {
-  TlsStream& stream = *stream_of(bio);
-  BIO_clear_retry_flags(bio);
-  *received = 0;
-  if (stream.num_taken_ == stream.num_arrived_) {
-    const ssize_t result = stream.fill();
-    if (result < 0 && would_block()) BIO_set_retry_read(bio);
-    if (result <= 0) return 0;
-  }
-  *received = std::min(count, stream.num_arrived_ - stream.num_taken_);
-  std::memcpy(bytes, stream.arrived_.data() + stream.num_taken_, *received);
-  stream.num_taken_ += *received;
-  return 1;
-}
-
-ssize_t TlsStream::fill() {
-  const ssize_t received = ::recv(socket_.get(), arrived_.data(), arrived_.size(), 0);
-  num_taken_ = 0;
-  num_arrived_ = static_cast<size_t>(std::max<ssize_t>(received, 0));
-  return received;
-}
-
-bool TlsStream::has_nothing_to_read() {
-  if (num_taken_ < num_arrived_ || SSL_pending(ssl_.get()) > 0) return false;
-  return fill() < 0 && would_block();
-}
-
-long TlsStream::control(BIO*, int command, long, void*) { return command == BIO_CTRL_FLUSH; }
-
-std::unique_ptr<Stream> TlsStream::connect(std::shared_ptr<const TlsContext> context,
-                                           const BIO_METHOD* method, UniqueFd socket,
-                                           int expected_rank) {
-  std::unique_ptr<TlsStream> stream(
-      new TlsStream(std::move(context), method, std::move(socket), expected_rank));
-  SSL_set_connect_state(stream->ssl_.get());
-  return stream;
-}
-
-std::unique_ptr<Stream> TlsStream::accept(std::shared_ptr<const TlsContext> context,
-                                          const BIO_METHOD* method, UniqueFd socket) {
-  std::unique_ptr<TlsStream> stream(
-      new TlsStream(std::move(context), method, std::move(socket), kUnproven));
-  SSL_set_accept_state(stream->ssl_.get());
-  return stream;
-}
-
 TlsStream::TlsStream(std::shared_ptr<const TlsContext> context, const BIO_METHOD* method,
-                     UniqueFd socket, int expected_rank)
-    : context_(std::move(context)),
-      socket_(std::move(socket)),
-      expected_rank_(expected_rank),
-      arrived_(kReadBytes),
-      ssl_(SSL_new(context_->get())) {
-  BIO* bio = BIO_new(method);
-  DST_CHECK_AS(Internal, ssl_ && bio, "SSL_new: ", openssl_error());
-  BIO_set_data(bio, this);
-  BIO_set_init(bio, 1);
-  SSL_set_bio(ssl_.get(), bio, bio);
-  SSL_set_app_data(ssl_.get(), this);
-}
+                     UniqueFd socket, TlsHandshake::Role role, int expected_rank)
+    : socket_(std::move(socket)),
+      rekey_records_(context->options().rekey_records),
+      handshake_(
+          std::make_unique<TlsHandshake>(std::move(context), method, socket_, role, expected_rank)),
+      arrived_(kMaxRecord) {}
 
-int TlsStream::verify_certificate(int chain_is_good, X509_STORE_CTX* store) {
-  auto* ssl =
-      static_cast<SSL*>(X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx()));
-  auto* stream = static_cast<TlsStream*>(SSL_get_app_data(ssl));
-  X509* certificate = X509_STORE_CTX_get_current_cert(store);
-  if (!chain_is_good) {
-    stream->refusal_ =
-        concat("its certificate is refused (",
-               X509_verify_cert_error_string(X509_STORE_CTX_get_error(store)), "): found ",
-               certificate ? describe(certificate) : "none", ", wanted ", stream->wanted(),
-               ", valid now and signed by an authority of the trust bundle");
-    return 0;
+TlsStream::~TlsStream() {
+  const bool can_say_goodbye = writer_ && !is_broken_ && num_flushed_ == num_sealed_;
+  if (!can_say_goodbye) return;
+  try {
+    const std::span<const std::byte> message = kCloseNotify;
+    seal_record(ContentType::kAlert, {&message, 1});
+    flush();
+  } catch (const std::exception&) {
+    // The other end will see the connection end all the same.
   }
-  if (X509_STORE_CTX_get_error_depth(store) > 0 || stream->check_identity(certificate)) return 1;
-  stream->refusal_ = concat("its certificate is another's: found ", describe(certificate),
-                            ", wanted ", stream->wanted());
-  X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION);
-  return 0;
-}
-
-bool TlsStream::check_identity(X509* certificate) {
-  const auto names = uri_names(certificate);
-  if (names.size() != 1) return false;
-  const TlsOptions& options = context_->options();
-  const int rank = rank_in(names[0], options.identity.job);
-  if (rank < 0 || rank >= options.size) return false;
-  if (expected_rank_ != kUnproven && rank != expected_rank_) return false;
-  proven_rank_ = rank;
-  return true;
-}
-
-std::string TlsStream::wanted() const {
-  const TlsOptions& options = context_->options();
-  if (expected_rank_ != kUnproven) return concat(options.identity.job, "/rank/", expected_rank_);
-  return concat(options.identity.job, "/rank/0 to ", options.size - 1);
 }
 
 bool TlsStream::try_handshake() {
-  ERR_clear_error();
-  const int result = SSL_do_handshake(ssl_.get());
-  if (result == 1) return flush();
-  const int error = SSL_get_error(ssl_.get(), result);
-  // An alert of ours leaves before the connection ends.
-  flush();
-  if (error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE) throw_error(result);
-  return false;
+  if (writer_) return true;
+  if (!handshake_->try_finish()) return false;
+  auto records = handshake_->make_records();
+  writer_.emplace(std::move(records.writer));
+  reader_.emplace(std::move(records.reader));
+  return true;
 }
 
-short TlsStream::wanted_events() const {
-  return static_cast<short>(POLLIN | (records_.empty() ? 0 : POLLOUT));
-}
+// ---- Sending
 
 size_t TlsStream::try_send(ByteSpans parts) {
   DST_CHECK_AS(Unavailable, !is_broken_, "connection closed by the other end");
   if (batch_bytes_ == 0) {
     change_key_if_due();
-    for (auto part : parts) {
-      part = part.first(std::min(part.size(), kBatchBytes - batch_bytes_));
-      encrypt(part);
-      batch_bytes_ += part.size();
-      if (batch_bytes_ == kBatchBytes) break;
-    }
+    seal_batch(parts);
   }
   return flush() ? std::exchange(batch_bytes_, 0) : 0;
 }
 
-void TlsStream::encrypt(std::span<const std::byte> bytes) {
-  if (bytes.empty()) return;
-  if (ERR_peek_error() != 0) ERR_clear_error();
-  const int result = SSL_write(ssl_.get(), bytes.data(), static_cast<int>(bytes.size()));
-  if (result <= 0) throw_error(result);
-  bytes_under_key_ += bytes.size();
+void TlsStream::seal_batch(ByteSpans parts) {
+  while (!parts.empty() && batch_bytes_ < kBatchBytes) {
+    if (const size_t count = count_small(parts, kBatchBytes - batch_bytes_)) {
+      seal_record(ContentType::kApplicationData, parts.first(count));
+      for (const auto& part : parts.first(count)) batch_bytes_ += part.size();
+      parts = parts.subspan(count);
+      continue;
+    }
+    for (auto rest = parts[0]; !rest.empty() && batch_bytes_ < kBatchBytes;) {
+      const auto body =
+          rest.first(std::min({rest.size(), kMaxRecordBody, kBatchBytes - batch_bytes_}));
+      seal_record(ContentType::kApplicationData, {&body, 1});
+      batch_bytes_ += body.size();
+      rest = rest.subspan(body.size());
+    }
+    parts = parts.subspan(1);
+  }
+}
+
+void TlsStream::seal_record(ContentType type, ByteSpans parts) {
+  size_t room = kRecordOverhead;
+  for (const auto& part : parts) room += part.size();
+  if (records_.size() < num_sealed_ + room)
+    records_.resize(std::max(2 * records_.size(), num_sealed_ + room));
+  num_sealed_ += writer_->seal(type, parts, records_.data() + num_sealed_);
 }
 
 void TlsStream::change_key_if_due() {
-  if (bytes_under_key_ < context_->options().rekey_bytes) return;
-  bytes_under_key_ = 0;
-  DST_CHECK_AS(Internal, SSL_key_update(ssl_.get(), SSL_KEY_UPDATE_NOT_REQUESTED) == 1,
-               "TLS key update: ", openssl_error());
+  if (writer_->records_under_key() < rekey_records_ && !must_change_key_) return;
+  must_change_key_ = false;
+  records_.resize(std::max(records_.size(), num_sealed_ + RecordWriter::kKeyChangeBytes));
+  num_sealed_ += writer_->change_key(records_.data() + num_sealed_);
 }
 
 bool TlsStream::flush() {
-  while (num_flushed_ < records_.size()) {
+  while (num_flushed_ < num_sealed_) {
     const ssize_t sent = ::send(socket_.get(), records_.data() + num_flushed_,
-                                records_.size() - num_flushed_, MSG_NOSIGNAL);
+                                num_sealed_ - num_flushed_, MSG_NOSIGNAL);
     if (sent < 0 && would_block()) return false;
     is_broken_ = sent < 0;
     if (is_broken_) break;
     num_flushed_ += static_cast<size_t>(sent);
   }
-  records_.clear();
-  num_flushed_ = 0;
+  num_sealed_ = num_flushed_ = 0;
   return true;
 }
 
+// ---- Receiving
+
+// The reason of the end is kept for the next call if bytes came before it.
 size_t TlsStream::try_recv(std::span<std::byte> bytes) {
-  size_t total = 0;
+  if (end_) std::rethrow_exception(end_);
   const size_t limit = std::min(bytes.size(), kReceiveBytes);
-  if (ERR_peek_error() != 0) ERR_clear_error();
-  while (total < limit && !has_nothing_to_read()) {
-    const int result = SSL_read(ssl_.get(), bytes.data() + total, static_cast<int>(limit - total));
-    if (result <= 0) {
-      const int error = SSL_get_error(ssl_.get(), result);
-      if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE || total > 0) break;
-      throw_error(result);
+  size_t total = 0;
+  try {
+    while (total < limit) {
+      const size_t taken = take(bytes.subspan(total));
+      total += taken;
+      if (taken == 0 && !fill()) break;
     }
-    has_received_ = true;
-    total += static_cast<size_t>(result);
+  } catch (const Error& error) {
+    end_ = std::current_exception();
+    if (dynamic_cast<const DataCorruption*>(&error))
+      log_warning("the connection with rank ", proven_rank(), " ends: ", error.what());
+    if (total == 0) throw;
   }
+  has_received_ = has_received_ || total > 0;
   return total;
 }
 
-void TlsStream::throw_error(int result) {
-  const int error = SSL_get_error(ssl_.get(), result);
-  const unsigned long code = ERR_peek_last_error();
-  if (!refusal_.empty()) throw PermissionDenied(refusal_);
-  const bool is_end = error == SSL_ERROR_ZERO_RETURN || error == SSL_ERROR_SYSCALL ||
-                      ERR_GET_REASON(code) == SSL_R_UNEXPECTED_EOF_WHILE_READING;
-  if (is_end || has_received_)
-    throw Unavailable(
-        concat("connection closed", is_end ? "" : ": ", is_end ? "" : openssl_error()));
-  throw_refused(ERR_GET_REASON(code));
+size_t TlsStream::take(std::span<std::byte> bytes) {
+  while (opened_.empty()) {
+    const auto record =
+        find_record(std::span(arrived_).subspan(num_taken_, num_arrived_ - num_taken_));
+    if (!record) return 0;
+    num_taken_ += record->size();
+    const bool has_room = RecordReader::max_body(*record) <= bytes.size();
+    std::byte* out = has_room ? bytes.data() : record->data() + kRecordHeader;
+    size_t size = 0;
+    const ContentType type = reader_->open(*record, out, size);
+    if (type != ContentType::kApplicationData)
+      handle(type, {out, size});
+    else if (has_room && size > 0)
+      return size;
+    else if (!has_room)
+      opened_ = {out, size};
+  }
+  const size_t count = std::min(bytes.size(), opened_.size());
+  std::copy_n(opened_.begin(), count, bytes.begin());
+  opened_ = opened_.subspan(count);
+  return count;
 }
 
-void TlsStream::throw_refused(int reason) {
-  const std::string text = openssl_error();
-  if (reason == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE)
-    throw PermissionDenied(concat("it showed no certificate; wanted ", wanted()));
-  const TlsOptions& options = context_->options();
-  DST_CHECK_AS(PermissionDenied, reason < SSL_AD_REASON_OFFSET,
-               "the other end refused this rank's certificate (", text, "): it says ",
-               context_->own_certificate(), ", wanted ", options.identity.job, "/rank/",
-               options.rank, ", valid now and signed by an authority that the other end trusts");
-  throw PermissionDenied(
-      concat("the TLS handshake failed (", text, "); does the other end use TLS 1.3?"));
+bool TlsStream::fill() {
+  const bool was_full = num_arrived_ == arrived_.size();
+  std::memmove(arrived_.data(), arrived_.data() + num_taken_, num_arrived_ - num_taken_);
+  num_arrived_ -= std::exchange(num_taken_, 0);
+  if (was_full) arrived_.resize(kReadBytes);
+  const ssize_t received =
+      ::recv(socket_.get(), arrived_.data() + num_arrived_, arrived_.size() - num_arrived_, 0);
+  if (received < 0 && would_block()) return false;
+  DST_CHECK_AS(Unavailable, received != 0, "connection closed by the other end");
+  DST_CHECK_AS(Unavailable, received > 0, "connection closed: ", std::strerror(errno));
+  num_arrived_ += static_cast<size_t>(received);
+  return true;
+}
+
+void TlsStream::handle(ContentType type, std::span<const std::byte> body) {
+  if (type == ContentType::kAlert) handle_alert(body);
+  const auto kind = static_cast<HandshakeType>(body.empty() ? std::byte{} : body[0]);
+  const bool is_key_update = kind == HandshakeType::kKeyUpdate && body.size() == 5;
+  DST_CHECK_AS(DataCorruption,
+               type == ContentType::kHandshake &&
+                   (is_key_update || kind == HandshakeType::kNewSessionTicket),
+               "a TLS record of type ", static_cast<int>(type), " with message ",
+               static_cast<int>(kind), ", which has no place after the handshake");
+  if (!is_key_update) return;  // nothing is ever resumed
+  reader_->change_key();
+  must_change_key_ = must_change_key_ || body[4] == std::byte{1};
+}
+
+void TlsStream::handle_alert(std::span<const std::byte> body) const {
+  const int alert = body.size() == 2 ? std::to_integer<int>(body[1]) : SSL_AD_DECODE_ERROR;
+  DST_CHECK_AS(Unavailable, alert != SSL_AD_CLOSE_NOTIFY, "connection closed by the other end");
+  if (!has_received_) handshake_->throw_refused_by_alert(alert);
+  throw Unavailable(
+      concat("connection closed by the other end: ", SSL_alert_desc_string_long(alert)));
 }
 
 }  // namespace deepseek_train::collectives

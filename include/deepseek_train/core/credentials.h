@@ -23,4 +23,13 @@ class CredentialSource {
   virtual std::shared_ptr<const Credentials> current() = 0;
 };
 
+class Env;
+
+// Those in a folder: NAME.crt (the certificate, then its intermediates), NAME.key (not protected by
+// a password) and ca.crt (the authorities), in PEM. Every current() looks at the files, so that
+// they may be rotated; replace the folder as a whole (a symbolic link to it), as Kubernetes does
+// with secrets, and a certificate never meets another's key. `env` must outlive the source.
+std::unique_ptr<CredentialSource> folder_credentials(Env& env, const std::string& folder,
+                                                     const std::string& name);
+
 }  // namespace deepseek_train

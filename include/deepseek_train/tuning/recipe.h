@@ -53,6 +53,10 @@ struct EvaluationRecipe {
 struct CommunicationRecipe {
   std::string backend = "native";
   int64_t timeout_seconds = 120;
+  // Between hosts: mutual TLS with rankR.crt, rankR.key and ca.crt of this folder (each host needs
+  // those of its own ranks), whose certificates say job/rank/R. Empty: none.
+  std::string credentials;
+  std::string job;  // the job's SPIFFE id
   bool insecure_network = false;
 };
 
