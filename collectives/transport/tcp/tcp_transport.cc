@@ -181,11 +181,13 @@ std::vector<Way> TcpTransport::ways_of(DType dtype) const {
   const bool is_16_bit = size_bytes(dtype) == 2;
   const Algorithm algorithm = is_16_bit ? options_.algorithm_16_bit : options_.algorithm;
   if (algorithm == Algorithm::kRing) return {Way::kRing};
-  std::vector<Way> ways = {Way::kOnce, Way::kDirect};
   // What is summed in a wider type than it is stored in must be summed in one place.
   const bool can_sum_in_pairs = size_bytes(dtype) >= 4;
-  if (can_sum_in_pairs && size() > 2 && std::has_single_bit(static_cast<unsigned>(size())))
-    ways.insert(ways.end(), {Way::kDoubling, Way::kHalving});
+  const bool has_partners = size() > 2 && std::has_single_bit(static_cast<unsigned>(size()));
+  std::vector<Way> ways = {Way::kOnce};
+  if (can_sum_in_pairs && has_partners) ways.insert(ways.end(), {Way::kDoubling, Way::kHalving});
+  // Between hosts a port may lose what n - 1 ranks send to it at once, which no short probe shows.
+  if (algorithm == Algorithm::kTree || !has_partners) ways.push_back(Way::kDirect);
   if (algorithm == Algorithm::kAny) ways.push_back(Way::kRing);
   return ways;
 }
