@@ -160,6 +160,13 @@ void read_rendezvous(const Variables& variables, LaunchInfo& info) {
             "MASTER_PORT=", info.rendezvous_port, " is not a port; wanted 1 to 65535");
 }
 
+std::string cache_folder(const Variables& variables) {
+  if (const auto caches = variables.text("XDG_CACHE_HOME"); !caches.empty())
+    return caches + "/deepseek_train";
+  const auto home = variables.text("HOME");
+  return home.empty() ? "" : home + "/.cache/deepseek_train";
+}
+
 }  // namespace
 
 LaunchInfo launch_info_from_environment(const GetEnv& get_env) {
@@ -180,6 +187,7 @@ LaunchInfo launch_info_from_environment(const GetEnv& get_env) {
           "Slurm (SLURM_PROCID, SLURM_STEP_NUM_TASKS, SLURM_LOCALID, SLURM_STEP_TASKS_PER_NODE)");
   }
   read_rendezvous(variables, info);
+  info.cache_folder = cache_folder(variables);
   info.traces_choices = variables.number("DST_COLLECTIVES_TRACE").value_or(0) != 0;
   return info;
 }

@@ -228,6 +228,7 @@ int main(int count, char** values) try {
   MPI_Init(&count, &values);
   collectives::CommunicatorOptions communication;
   communication.launch = collectives::launch_info_from_environment();
+  communication.launch.cache_folder.clear();  // what is chosen now is what is measured
   communication.transport = options.transport;
   communication.algorithm = options.algorithm;
   if (!options.credentials.empty()) {

@@ -1,21 +1,28 @@
 // One rank of the scaling measurement; scaling.sh starts 16 of them, each in a network namespace
-// with a rate-limited link (never "16 nodes"). Prints, on rank 0, one JSON object per line:
+// with a rate-limited link (never "16 nodes"). Prints, on rank 0, one JSON object per line, with
+// the share of all processors that was busy (cpu) and that of it which the ranks took (cpu_ranks;
+// the rest is the kernel's work on the links):
 //
 //   goodput   the bytes a ring all_reduce sends, to the next rank, with no reduction
 //   ring      all_reduce alone: share of that goodput, and of the link's rate
 //   time      seconds of an all_reduce of several sizes, for the cost model (cost_model.py)
+//   int8      all_reduce with int8 blocks on the wire: how many times faster than fp32
 //   weak      a timed sleep T stands for the computation and releases 25 equal buckets over its
 //   last
 //             two thirds; T is 1/0.5, 1 and 1/2 of what the all_reduce alone takes; the figure is
 //             T / (time of the step)
+#include <sys/resource.h>
+
 #include <CLI/CLI.hpp>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <fstream>
 #include <thread>
 
 #include "bench/collectives/timing.h"
 #include "deepseek_train/collectives/communicator.h"
+#include "deepseek_train/collectives/compressed.h"
 #include "deepseek_train/core/credentials.h"
 #include "deepseek_train/core/env.h"
 #include "deepseek_train/core/error.h"
@@ -46,6 +53,16 @@ struct CpuTicks {
   }
 };
 
+// Seconds of this process, kernel included.
+double own_seconds() {
+  rusage usage;
+  ::getrusage(RUSAGE_SELF, &usage);
+  const auto seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) * 1e-6;
+  };
+  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
 class Scaling {
  public:
   Scaling(Communicator& communicator, size_t bytes, double link_mbit, int repeats)
@@ -63,6 +80,7 @@ class Scaling {
     report("ring", goodput / alone, "share of the goodput", "goodput", goodput);
     report("ring_line_rate", wire_bytes() / alone / link_bytes_per_s_, "share of the link's rate",
            "link", 1);
+    measure_int8(alone);
     measure_sizes();
     for (const double share : {0.5, 1.0, 2.0}) {
       const double computation = alone / share;
@@ -83,6 +101,8 @@ class Scaling {
   double time(const Body& body) {
     std::vector<double> times;
     const auto before = CpuTicks::now();
+    const double own_before = own_seconds();
+    const auto begin = Clock::now();
     for (int i = 0; i < repeats_; ++i) {
       std::fill(data_.begin(), data_.end(), static_cast<float>(communicator_.rank() + 1));
       communicator_.barrier();
@@ -93,8 +113,23 @@ class Scaling {
       times.push_back(seconds);
     }
     const auto after = CpuTicks::now();
+    double own = own_seconds() - own_before;
+    communicator_.all_reduce(std::span(&own, 1));
+    cpu_ranks_ = own / std::chrono::duration<double>(Clock::now() - begin).count() /
+                 std::thread::hardware_concurrency();
     cpu_ = (after.busy - before.busy) / (after.total - before.total);
     return median(times);
+  }
+
+  void measure_int8(double fp32_seconds) {
+    CompressedAllReduce compressed(data_.size(), {.has_error_feedback = false});
+    const double seconds = time([&] { compressed.all_reduce(communicator_, std::span(data_)); });
+    const double n = communicator_.size(), wanted = n * (n + 1) / 2;
+    const double bound =
+        CompressedAllReduce::error_bound(WireFormat::kInt8Blocks, wanted, communicator_.size());
+    for (const float value : data_)
+      DST_ASSERT(std::abs(value - wanted) <= bound, "a sum outside of the bound: ", value);
+    report("int8", fp32_seconds / seconds, "times faster than float32", "float32", fp32_seconds);
   }
 
   void measure_sizes() {
@@ -156,7 +191,8 @@ class Scaling {
                ", \"ratio\": ", fixed(value, 4), ", \"config\": {\"bytes\": ",
                data_.size() * sizeof(float), ", \"ranks\": ", communicator_.size(),
                ", \"dtype\": \"float32\", \"transport\": \"", communicator_.transport(),
-               "\", \"cpu\": ", fixed(cpu_, 2), cpu_ >= 0.6 ? ", \"void\": true" : "", "}}")
+               "\", \"cpu\": ", fixed(cpu_, 2), ", \"cpu_ranks\": ", fixed(cpu_ranks_, 2),
+               cpu_ >= 0.6 ? ", \"void\": true" : "", "}}")
             .c_str());
     std::fflush(stdout);
   }
@@ -166,7 +202,7 @@ class Scaling {
   std::vector<std::byte> traffic_out_, traffic_in_;
   const double link_bytes_per_s_;
   const int repeats_;
-  double cpu_ = 0;
+  double cpu_ = 0, cpu_ranks_ = 0;
 };
 
 }  // namespace
@@ -186,6 +222,7 @@ int main(int count, char** values) try {
   app.add_option("--credentials", credentials, "TLS with what make_certificates.sh made");
   CLI11_PARSE(app, count, values);
   options.launch = collectives::launch_info_from_environment();
+  options.launch.cache_folder.clear();  // links are made anew for every run
   options.insecure_network = credentials.empty();
   if (!credentials.empty())
     options.identity = {.credentials = folder_credentials(posix_env(), credentials,

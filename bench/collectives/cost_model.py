@@ -5,6 +5,7 @@
 Model, n ranks, S bytes, a = seconds to pass a message on (latency and handling), b = seconds a byte on a link:
   ring          2 (n - 1) (a + S b / n)                     chunks follow each other round the ring
   direct        2 a' + 2 (n - 1) / n S b, a' = a log2 n     every slice to its owner, results to all; needs n - 1 streams a rank
+  halving       2 a log2 n + 1.25 * 2 (n - 1) / n S b       powers of two; rounds do not overlap
   hierarchical  h hosts of g ranks: local(S) + ring over h hosts + local(S), with g links' worth of traffic on one link
 a comes out negative behind a token-bucket limiter, whose burst travels at no cost after every pause.
 The fit is least squares on the relative error over all lines with these ranks; the last column shows what it misses.
@@ -17,17 +18,17 @@ import pathlib
 import numpy as np
 
 
-SMALL_TRAFFIC = 128 << 10  # below it an all_reduce is one exchange, not a ring
+SMALL_BYTES = 256 << 10  # below it an all_reduce may go another way than the ring
 
 
 def read(path: pathlib.Path) -> list[tuple[int, int, float]]:
-    """(ranks, bytes, seconds) of every scaling_time line that was a ring."""
+    """(ranks, bytes, seconds) of every scaling_time line large enough for the ring."""
     rows = []
     for line in path.read_text().splitlines():
         if line.startswith("{"):
             record = json.loads(line)
             ranks, size = record["config"]["ranks"], record["config"]["bytes"]
-            if record["name"] == "scaling_time" and size * (ranks - 1) > SMALL_TRAFFIC:
+            if record["name"] == "scaling_time" and size >= SMALL_BYTES:
                 rows.append((ranks, size, record["value"]))
     return rows
 
@@ -38,6 +39,10 @@ def ring(n: float, size: float, a: float, b: float) -> float:
 
 def direct(n: float, size: float, a: float, b: float) -> float:
     return 2 * a * np.log2(n) + 2 * (n - 1) / n * size * b
+
+
+def halving(n: float, size: float, a: float, b: float) -> float:
+    return 2 * a * np.log2(n) + 1.25 * 2 * (n - 1) / n * size * b
 
 
 def hierarchical(hosts: float, per_host: float, size: float, a: float, b: float, local_b: float) -> float:
@@ -68,10 +73,11 @@ def main() -> None:
         print(f"{n:5d} {size:10d} {t:11.5f} {predicted:11.5f}  {predicted / t - 1:+.1%}{mark}")
     # A cluster's link instead of the rate-limited one: 100 Gbit/s, 10 us a message; memory at 20 GB/s a host.
     a, b, local_b = 10e-6, 8 / 100e9, 1 / 20e9
-    print("\n100 Gbit/s, 10 us: seconds of an all_reduce\n  ranks      bytes       ring     direct  hierarchical (8 a host)")
+    print("\n100 Gbit/s, 10 us: seconds of an all_reduce\n  ranks      bytes       ring     direct    halving  hierarchical (8 a host)")
     for n in arguments.predict:
         for size in (1 << 20, 64 << 20, 1 << 30):
             print(f"{n:7d} {size:10d} {ring(n, size, a, b):10.5f} {direct(n, size, a, b):10.5f} "
+                  f"{halving(n, size, a, b):10.5f} "
                   f"{hierarchical(n / 8, 8, size, a, b, local_b):10.5f}")
 
 

@@ -143,6 +143,33 @@ TEST_P(HierarchicalTest, AllRanksGetTheSameBits) {
   }
 }
 
+TEST_P(HierarchicalTest, ReduceScatterIsExactForEveryTypeAndOperation) {
+  run([](Communicator& communicator) {
+    const int n = communicator.size(), rank = communicator.rank();
+    const auto check = [&]<typename T>(T, size_t count) {
+      std::vector<T> in(count * n), sum(count), average(count), largest(count);
+      for (size_t i = 0; i < in.size(); ++i)
+        in[i] = testing::narrow<T>(static_cast<decltype(testing::wide(T{}))>(2 * rank + i % 11));
+      communicator.reduce_scatter(in, std::span(sum));
+      communicator.reduce_scatter(in, std::span(average), ReduceOp::kAvg);
+      communicator.reduce_scatter(in, std::span(largest), ReduceOp::kMax);
+      for (size_t i = 0; i < count; ++i) {
+        const int place = static_cast<int>((rank * count + i) % 11);
+        ASSERT_EQ(static_cast<double>(testing::wide(sum[i])), n * (n - 1) + n * place);
+        ASSERT_EQ(static_cast<double>(testing::wide(average[i])), n - 1 + place);
+        ASSERT_EQ(static_cast<double>(testing::wide(largest[i])), 2 * (n - 1) + place);
+      }
+    };
+    for (const size_t count : {1, 3, 5001}) {
+      check(float{}, count);
+      check(double{}, count);
+      check(BFloat16{}, count);
+      check(int32_t{}, count);
+      check(uint8_t{}, count);
+    }
+  });
+}
+
 TEST_P(HierarchicalTest, EveryOtherCollectiveWorks) {
   run([](Communicator& communicator) {
     const int n = communicator.size(), rank = communicator.rank();
@@ -210,6 +237,7 @@ template <typename T>
 void check_tree(const std::vector<int>& hosts, ReduceOp op) {
   for (const size_t count : {1, 1000, 30'011}) {
     const Reduction<T> reduction(static_cast<int>(hosts.size()), count, op);
+    const Reduction<T> scattered(static_cast<int>(hosts.size()), hosts.size() * count, op);
     const auto errors = run_on_hosts(
         hosts,
         [&](Communicator& communicator) {
@@ -217,6 +245,13 @@ void check_tree(const std::vector<int>& hosts, ReduceOp op) {
           communicator.all_reduce(std::span(data), op);
           EXPECT_TRUE(same_bits(data, reduction.expected))
               << name_of(op) << " of " << count << " " << name_of(dtype_of<T>());
+          const int rank = communicator.rank();
+          std::vector<T> part(count);
+          communicator.reduce_scatter(scattered.inputs[rank], std::span(part), op);
+          const auto begin = scattered.expected.begin() + rank * static_cast<ptrdiff_t>(count);
+          EXPECT_TRUE(same_bits(part, std::vector<T>(begin, begin + static_cast<ptrdiff_t>(count))))
+              << "reduce_scatter: " << name_of(op) << " to " << count << " "
+              << name_of(dtype_of<T>());
         },
         options("tree"));
     for (const auto& error : errors) EXPECT_EQ(error, "");

@@ -48,7 +48,7 @@ TEST(RecipeTest, ReadsValuesAndDefaults) {
 TEST(RecipeTest, CredentialsNeedTheirJob) {
   const std::string both =
       "communication:\n  credentials: /run/credentials\n  job: spiffe://bank.example/job-42\n";
-  const auto recipe = parse_recipe(kValid + both, "trial.yaml");
+  const auto recipe = parse_recipe(std::string(kValid) + both, "trial.yaml");
   EXPECT_EQ(recipe.communication.credentials, "/run/credentials");
   EXPECT_EQ(recipe.communication.job, "spiffe://bank.example/job-42");
   expect_error(std::string(kValid) + "communication:\n  credentials: /run/credentials\n",

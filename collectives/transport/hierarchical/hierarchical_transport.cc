@@ -84,6 +84,8 @@ void HierarchicalTransport::run(const CollectiveCall& call) {
       world_->run_with(call, [&] { broadcast(call); });
     else if (call.count > 0 && call.kind == Collective::kAllGather && layout_.is_even())
       world_->run_with(call, [&] { all_gather(call); });
+    else if (call.count > 0 && call.kind == Collective::kReduceScatter && layout_.is_even())
+      world_->run_with(call, [&] { reduce_scatter(call); });
     else
       world_->run(call);
   });

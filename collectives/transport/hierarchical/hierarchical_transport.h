@@ -22,8 +22,9 @@ namespace deepseek_train::collectives {
 // power-of-two blocks of ranks and the tree between them, the bits are those of one tree over all
 // ranks.
 //
-// What moves bytes without adding them up (exchange, send, recv), and reduce_scatter, goes straight
-// from rank to rank over TCP.
+// Reduce_scatter sums inside the host what other hosts want, then between them. What moves bytes
+// without adding them up (exchange, send, recv) goes straight from rank to rank over TCP, and so
+// does reduce_scatter where hosts hold different numbers of ranks.
 class HierarchicalTransport : public Transport {
  public:
   // `world` connects all ranks of the layout; `group` is theirs alone.
@@ -58,6 +59,8 @@ class HierarchicalTransport : public Transport {
   void all_reduce_over_hosts(const CollectiveCall& call);
   void broadcast(const CollectiveCall& call);
   void all_gather(const CollectiveCall& call);
+  void reduce_scatter(const CollectiveCall& call);
+  void reduce_scatter_piece(const CollectiveCall& call, DType type, size_t begin, size_t count);
 
   int host() const { return layout_.host_of(rank()); }
   int index() const { return layout_.index_of(rank()); }

@@ -116,7 +116,7 @@ class ControlPlane {
   };
 
   void run();
-  void sleep_until(Clock::time_point time);
+  std::vector<int> sleep_until(Clock::time_point time);
   void beat(Clock::time_point now);
   void check_silence(int peer, Clock::time_point now, bool is_on_time);
   void read(int peer);

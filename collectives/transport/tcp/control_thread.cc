@@ -39,11 +39,14 @@ void ControlPlane::run() {
   while (!is_stopping_) {
     const auto wake_time = next_beat_;
     lock.unlock();
-    sleep_until(wake_time);
+    const std::vector<int> ready = sleep_until(wake_time);
     lock.lock();
-    // Reading comes before judging: what lies in the socket was said in time.
-    for (size_t peer = 0; peer < peers_.size(); ++peer) read(static_cast<int>(peer));
-    if (const auto now = Clock::now(); now >= next_beat_) beat(now);
+    for (const int peer : ready) read(peer);
+    if (const auto now = Clock::now(); now >= next_beat_) {
+      // Reading comes before judging: what lies in the socket was said in time.
+      for (size_t peer = 0; peer < peers_.size(); ++peer) read(static_cast<int>(peer));
+      beat(now);
+    }
     for (size_t peer = 0; peer < peers_.size(); ++peer) flush(static_cast<int>(peer));
     if (has_failed()) tell_listener(lock);
   }
@@ -61,21 +64,28 @@ void ControlPlane::tell_listener(std::unique_lock<std::mutex>& lock) {
   lock.lock();
 }
 
-// Until then, or until something has come or is to be sent. The streams live as long as this
-// object, so their descriptors hold without the lock.
-void ControlPlane::sleep_until(Clock::time_point time) {
-  std::vector<pollfd> poll_fds = {{wake_event_.get(), POLLIN, 0}};
+// Until then, or until something has come, from the peers that it returns, or is to be sent. The
+// streams live as long as this object, so their descriptors hold without the lock.
+std::vector<int> ControlPlane::sleep_until(Clock::time_point time) {
+  std::vector<pollfd> poll_fds(peers_.size(), {.fd = -1, .events = 0, .revents = 0});
   {
     std::lock_guard lock(mutex_);
-    for (const Peer& peer : peers_) {
+    for (size_t i = 0; i < peers_.size(); ++i) {
+      const Peer& peer = peers_[i];
       if (!peer.is_open) continue;
       const auto events = static_cast<short>(POLLIN | (peer.out.empty() ? 0 : POLLOUT));
-      poll_fds.push_back({peer.stream->socket().get(), events, 0});
+      poll_fds[i] = {peer.stream->socket().get(), events, 0};
     }
   }
+  poll_fds.push_back({wake_event_.get(), POLLIN, 0});
   ::poll(poll_fds.data(), poll_fds.size(), poll_timeout(time));
+  std::vector<int> ready;
+  for (size_t i = 0; i < peers_.size(); ++i) {
+    if (poll_fds[i].revents & ~POLLOUT) ready.push_back(static_cast<int>(i));
+  }
   uint64_t count;
   [[maybe_unused]] const ssize_t drained = ::read(wake_event_.get(), &count, sizeof(count));
+  return ready;
 }
 
 void ControlPlane::beat(Clock::time_point now) {

@@ -53,19 +53,22 @@ class DirectAllReduce {
   }
 
   void run() {
-    std::vector<short> interests(mesh_.size());
+    std::vector<Interest> interests(mesh_.size());
     while (!is_done()) {
       bool has_moved = false;
       for (int hop = 1; hop < mesh_.size(); ++hop) {
-        const int peer = (mesh_.rank() + hop) % mesh_.size();
-        has_moved |= push(peer);
-        has_moved |= pull((mesh_.rank() + mesh_.size() - hop) % mesh_.size());
+        const int to = (rank() + hop) % mesh_.size();
+        const int from = (rank() + mesh_.size() - hop) % mesh_.size();
+        if (can_send(outgoing_[to]) && interests[to].may_send)
+          has_moved |= interests[to].may_send = push(to);
+        if (can_receive(incoming_[from]) && interests[from].may_receive)
+          has_moved |= interests[from].may_receive = pull(from);
       }
       if (has_moved) {
         watch_.made_progress();
         continue;
       }
-      for (int peer = 0; peer < mesh_.size(); ++peer) interests[peer] = interest_in(peer);
+      for (int peer = 0; peer < mesh_.size(); ++peer) note_wishes(peer, interests[peer]);
       watch_.idle(interests);
     }
   }
@@ -119,10 +122,10 @@ class DirectAllReduce {
     }
     return true;
   }
-  short interest_in(int peer) const {
-    if (peer == rank()) return 0;
-    return static_cast<short>((can_send(outgoing_[peer]) ? POLLOUT : 0) |
-                              (can_receive(incoming_[peer]) ? POLLIN : 0));
+  void note_wishes(int peer, Interest& interest) const {
+    if (peer == rank()) return;
+    interest.sends = can_send(outgoing_[peer]);
+    interest.awaits = can_receive(incoming_[peer]) ? incoming_bytes(incoming_[peer], peer) : 0;
   }
   bool can_send(const Cursor& out) const {
     return !out.is_at_end && (!out.is_result() || out.piece() < num_reduced_);
@@ -135,13 +138,16 @@ class DirectAllReduce {
     return piece_of(out.is_result() ? rank() : peer, out.piece()).subspan(out.offset);
   }
 
+  size_t incoming_bytes(const Cursor& in, int peer) const {
+    return piece_of(in.is_result() ? peer : rank(), in.piece()).size() - in.offset;
+  }
+
   bool push(int peer) {
     std::span<const std::byte> parts[kMaxParts];
     size_t num_parts = 0;
     for (Cursor next = outgoing_[peer]; num_parts < kMaxParts && can_send(next);
          advance(next, peer, rank()))
       parts[num_parts++] = outgoing_bytes(next, peer);
-    if (num_parts == 0) return false;
     size_t sent = mesh_.try_send(peer, {parts, num_parts});
     if (sent == 0) return false;
     Cursor& out = outgoing_[peer];
@@ -156,7 +162,6 @@ class DirectAllReduce {
 
   bool pull(int peer) {
     Cursor& in = incoming_[peer];
-    if (!can_receive(in)) return false;
     std::span<std::byte> target = piece_of(in.is_result() ? peer : rank(), in.piece());
     if (!in.is_result()) target = {arrival(peer, in.piece()), target.size()};
     const size_t received = mesh_.try_recv(peer, target.subspan(in.offset));

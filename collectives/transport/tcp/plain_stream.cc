@@ -7,6 +7,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <limits>
 
 #include "collectives/transport/tcp/stream.h"
 #include "deepseek_train/core/error.h"
@@ -46,12 +47,21 @@ class PlainStream : public Stream {
     return 0;
   }
 
+  // One wake-up for many segments.
+  void expect(size_t bytes) override {
+    const int low_mark = static_cast<int>(std::min<size_t>(bytes, std::numeric_limits<int>::max()));
+    if (low_mark == low_mark_) return;
+    if (::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVLOWAT, &low_mark, sizeof(low_mark)) == 0)
+      low_mark_ = low_mark;
+  }
+
   short wanted_events() const override { return POLLIN; }
   int proven_rank() const override { return kUnproven; }
   const UniqueFd& socket() const override { return socket_; }
 
  private:
   UniqueFd socket_;
+  int low_mark_ = 1;
 };
 
 class PlainStreams : public StreamFactory {

@@ -1,5 +1,7 @@
 #include "collectives/transport/tcp/progress_watch.h"
 
+#include <sched.h>
+
 #include <algorithm>
 
 #include "deepseek_train/core/error.h"
@@ -9,19 +11,23 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto kSpinTime = 30us;
+constexpr auto kSpinTime = 200us;
 constexpr auto kPatience = 50ms;
 
 }  // namespace
 
-void ProgressWatch::idle(const std::vector<short>& interests) {
+void ProgressWatch::idle(std::vector<Interest>& interests) {
   const auto now = Clock::now();
   if (!is_idle_) {
     is_idle_ = true;
     idle_since_ = now;
   }
   const auto idle_time = now - idle_since_;
-  if (is_worth_spinning_ && idle_time < kSpinTime) return;
+  if (is_worth_spinning_ && idle_time < kSpinTime) {
+    ::sched_yield();  // where ranks outnumber cores, what is awaited may come from this very core
+    for (Interest& interest : interests) interest.may_send = interest.may_receive = true;
+    return;
+  }
   if (idle_time >= mesh_.timeout()) throw_timeout(interests);
   const auto patience = std::min<Clock::duration>(kPatience, mesh_.timeout() / 8);
   if (idle_time >= patience && !has_said_so_) say(true);
@@ -39,12 +45,12 @@ void ProgressWatch::say(bool is_waiting) {
   mesh_.control().set_waiting(is_waiting);
 }
 
-void ProgressWatch::throw_timeout(const std::vector<short>& interests) const {
+void ProgressWatch::throw_timeout(const std::vector<Interest>& interests) const {
   ControlPlane& control = mesh_.control();
   control.throw_if_failed();
   std::string late = control.ranks_not_waiting_in(call_);
   for (int peer = 0; late.empty() && peer < mesh_.size(); ++peer) {
-    if (interests[peer]) late = control.name_rank(peer);
+    if (interests[peer].sends || interests[peer].awaits > 0) late = control.name_rank(peer);
   }
   throw Timeout(
       concat(late, " did not arrive in ", describe(call_), " within ", mesh_.timeout().count(),

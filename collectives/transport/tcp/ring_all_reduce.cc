@@ -38,17 +38,19 @@ class Ring {
   }
 
   void run() {
-    std::vector<short> interests(size_);
+    std::vector<Interest> interests(size_);
+    Interest& to = interests[next_];
+    Interest& from = interests[previous_];
     while (out_.stage < num_stages() || in_.stage < num_stages()) {
-      const bool has_sent = push();
-      const bool has_received = pull();
-      if (has_sent || has_received) {
+      bool has_moved = false;
+      if (can_send() && to.may_send) has_moved |= to.may_send = push();
+      if (can_receive() && from.may_receive) has_moved |= from.may_receive = pull();
+      if (has_moved) {
         watch_.made_progress();
         continue;
       }
-      interests.assign(size_, 0);
-      if (sendable_ > 0) interests[next_] |= POLLOUT;
-      if (in_.stage < num_stages()) interests[previous_] |= POLLIN;
+      to.sends = can_send();
+      from.awaits = can_receive() ? worth_waking_for() : 0;
       watch_.idle(interests);
     }
   }
@@ -73,8 +75,17 @@ class Ring {
       position = {position.stage + 1, 0};
   }
 
+  bool can_send() const { return out_.stage < num_stages() && sendable_ > 0; }
+  bool can_receive() const { return in_.stage < num_stages(); }
+  // Half a slice in hand keeps the next link busy while the other half comes.
+  size_t worth_waking_for() const {
+    const size_t slice = at(in_, previous_).size();
+    const bool is_last = in_.stage == num_stages() - 1;
+    const size_t rest = slice - in_.offset - num_waiting_;
+    return is_last ? rest : std::min(rest, std::max<size_t>(1, slice / 2));
+  }
+
   bool push() {
-    if (out_.stage >= num_stages() || sendable_ == 0) return false;
     const auto slice = at(out_, mesh_.rank());
     const size_t bytes = std::min({slice.size() - out_.offset, sendable_, kPieceBytes});
     const std::span<const std::byte> part = slice.subspan(out_.offset, bytes);
@@ -86,7 +97,6 @@ class Ring {
   }
 
   bool pull() {
-    if (in_.stage >= num_stages()) return false;
     const auto slice = at(in_, previous_).subspan(in_.offset);
     return in_.stage < size_ - 1 ? pull_and_reduce(slice) : pull_and_keep(slice);
   }
@@ -140,8 +150,9 @@ class Ring {
 }  // namespace
 
 void TcpTransport::all_reduce_ring(const CollectiveCall& call) {
+  // Who differs is found by its neighbour.
   Transfers greetings(size());
-  add_greetings(greetings);
+  greet(greetings, (rank() + 1) % size(), (rank() + size() - 1) % size());
   run(greetings);
   Ring(*mesh_, call, current_).run();
 }

@@ -55,15 +55,20 @@ bool await(int fd, short events, Deadline deadline) {
   return ready > 0;
 }
 
-// Loopback has no bottleneck to probe for, and a congestion control that paces (bbr) halves its
-// speed. Where cubic is not to be had, the system's own choice stays.
-void stop_pacing_on_loopback(const UniqueFd& socket) {
+// Loopback has no bottleneck to probe for: a congestion control that paces (bbr) halves its speed,
+// and what lies in a socket's buffers only leaves the cores' caches (all_reduce of 16 MiB on 4
+// ranks: 12 ms with these, 20 ms with the system's, which grow to megabytes). The kernel doubles
+// the numbers. Where cubic is not to be had, the system's own choice stays.
+void suit_loopback(const UniqueFd& socket) {
   sockaddr_storage address{};
   socklen_t length = sizeof(address);
   ::getpeername(socket.get(), reinterpret_cast<sockaddr*>(&address), &length);
+  if (!is_loopback(reinterpret_cast<const sockaddr*>(&address))) return;
   constexpr std::string_view kControl = "cubic";
-  if (is_loopback(reinterpret_cast<const sockaddr*>(&address)))
-    ::setsockopt(socket.get(), IPPROTO_TCP, TCP_CONGESTION, kControl.data(), kControl.size());
+  constexpr int kSendBytes = 64 << 10, kReceiveBytes = 128 << 10;
+  ::setsockopt(socket.get(), IPPROTO_TCP, TCP_CONGESTION, kControl.data(), kControl.size());
+  ::setsockopt(socket.get(), SOL_SOCKET, SO_SNDBUF, &kSendBytes, sizeof(kSendBytes));
+  ::setsockopt(socket.get(), SOL_SOCKET, SO_RCVBUF, &kReceiveBytes, sizeof(kReceiveBytes));
 }
 
 // No descriptor if nobody answers at this address.
@@ -120,7 +125,7 @@ UniqueFd connect_to(const Endpoint& endpoint, Deadline deadline,
   for (;;) {
     for (const addrinfo* address = addresses.get(); address; address = address->ai_next) {
       if (UniqueFd socket = try_connect(*address, deadline)) {
-        stop_pacing_on_loopback(socket);
+        suit_loopback(socket);
         return socket;
       }
     }
@@ -135,7 +140,7 @@ UniqueFd try_accept(const UniqueFd& listener) {
   UniqueFd socket(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
   if (!socket) return socket;
   prepare(socket);
-  stop_pacing_on_loopback(socket);
+  suit_loopback(socket);
   return socket;
 }
 

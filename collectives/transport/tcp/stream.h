@@ -30,11 +30,16 @@ class Stream {
   // 0 if nothing has come. Call it until then before waiting for the socket: bytes that have been
   // read from there may wait inside.
   virtual size_t try_recv(std::span<std::byte> bytes) = 0;
+  // A hint: this many bytes are awaited, so until they are there, or the connection ends, poll()
+  // need not report the socket as readable.
+  virtual void expect(size_t /*bytes*/) {}
   // What poll() should wait for during the handshake.
   virtual short wanted_events() const = 0;
   // The launch's rank that the other end has proven to be, or kUnproven in clear text.
   virtual int proven_rank() const = 0;
   virtual const UniqueFd& socket() const = 0;
+  // Where poll() reports POLLOUT, if that is another.
+  virtual const UniqueFd& sending_socket() const { return socket(); }
 };
 
 // How connections are secured. Thread-safe.

@@ -155,7 +155,9 @@ class Agreement {
   void form() {
     formed_ = {};
     std::string name = concat(mesh_.options().key, "/survivors ");
-    MeshOptions options{.timeout = mesh_.timeout(), .streams = mesh_.options().streams};
+    MeshOptions options{.num_streams = mesh_.options().num_streams,
+                        .timeout = mesh_.timeout(),
+                        .streams = mesh_.options().streams};
     for (int r = 0; r < mesh_.size(); ++r) {
       name += lost_[r] ? "-" : "+";
       (lost_[r] ? formed_.lost : formed_.members).push_back(r);
@@ -286,7 +288,6 @@ void TcpTransport::finish(Recovery&& kept, std::optional<int> root, bool has_res
   guarded([&] {
     current_ = sign(call, sequence_);
     mesh_->control().enter(current_);
-    greeting_ = {current_, 0};
     has_greeted_ = false;
     if (root) {
       call.root = *root;

@@ -1,9 +1,9 @@
 #include "collectives/transport/tcp/tcp_transport.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <numeric>
-#include <utility>
 
 #include "collectives/algorithms/partition.h"
 #include "collectives/algorithms/tree_reduce.h"
@@ -14,9 +14,6 @@
 namespace deepseek_train::collectives {
 namespace {
 
-// What a rank may send so that an all_reduce takes one exchange, everything to everybody, instead
-// of two.
-constexpr size_t kSmallTraffic = 128 << 10;
 // Up to here a broadcast goes straight from the root to all.
 constexpr size_t kSmallBytes = 8 << 10;
 // Most of what a reduce_scatter receives before it reduces.
@@ -33,7 +30,7 @@ void TcpTransport::in_call(const CollectiveCall& call, const Body& body) {
   guarded([&] {
     current_ = sign(call, ++sequence_);
     mesh_->control().enter(current_);
-    greeting_ = {current_, mesh_->is_due_for_renewal()};
+    if (renewal_ == 0 && mesh_->is_due_for_renewal()) renewal_ = num_greeted_ + size();
     has_greeted_ = false;
     recovery_.enter(sequence_);
     body();
@@ -95,18 +92,25 @@ void TcpTransport::dispatch(const CollectiveCall& call) {
 }
 
 void TcpTransport::add_greetings(Transfers& transfers) {
-  if (std::exchange(has_greeted_, true)) return;
+  if (has_greeted_) return;
   for (int peer = 0; peer < size(); ++peer) {
-    if (peer == rank()) continue;
-    transfers.send(peer, std::as_bytes(std::span(&greeting_, 1)));
-    transfers.recv(peer, std::as_writable_bytes(std::span(&greetings_[peer], 1)),
-                   [this, peer] { check_greeting(peer); });
+    if (peer != rank()) greet(transfers, peer, peer);
   }
+}
+
+void TcpTransport::greet(Transfers& transfers, int to, int from) {
+  has_greeted_ = true;
+  greeting_ = {current_, renewal_};
+  transfers.send(to, std::as_bytes(std::span(&greeting_, 1)));
+  transfers.recv(from, std::as_writable_bytes(std::span(&greetings_[from], 1)),
+                 [this, from] { check_greeting(from); });
 }
 
 void TcpTransport::check_greeting(int peer) {
   const CallSignature& theirs = greetings_[peer].call;
   mesh_->control().note_call(peer, theirs);
+  const uint64_t renewal = greetings_[peer].renewal;
+  if (renewal != 0 && (renewal_ == 0 || renewal < renewal_)) renewal_ = renewal;
   if (is_same_call(theirs, current_)) return;
   throw InvalidArgument(concat("ranks made different calls: rank ", peer, " ", describe(theirs),
                                ", rank ", rank(), " ", describe(current_),
@@ -118,7 +122,7 @@ void TcpTransport::check_greeting(int peer) {
 void TcpTransport::exchange(const CollectiveCall& call, OutgoingParts out, IncomingParts in) {
   in_call(call, [&] {
     std::vector<uint64_t> sizes(size()), offered(size());
-    Transfers transfers(size());
+    Transfers transfers(size(), options_.costs.bytes_under_way());
     add_greetings(transfers);
     for (int hop = 1; hop < size(); ++hop) {
       const int peer = (rank() + hop) % size();
@@ -157,23 +161,35 @@ void TcpTransport::all_reduce(const CollectiveCall& call) {
 }
 
 void TcpTransport::reduce_all(const CollectiveCall& call) {
-  const size_t element_bytes = size_bytes(call.dtype);
-  const Algorithm algorithm = element_bytes == 2 ? options_.algorithm_16_bit : options_.algorithm;
-  const size_t bytes = call.count * element_bytes;
-  const bool is_small = bytes * (size() - 1) <= kSmallTraffic;
-  if (algorithm == Algorithm::kRing || (algorithm == Algorithm::kRingIfLarge && !is_small)) {
-    choices_.note(bytes, 0, "ring of ", name(),
-                  ": between hosts, where one stream at a time suits switches",
-                  algorithm == Algorithm::kRing ? " (asked for)" : "");
-    return all_reduce_ring(call);
+  const size_t bytes = call.count * size_bytes(call.dtype);
+  const std::vector<Way> ways = ways_of(call.dtype);
+  const Way way = choose_way(ways, options_.costs, size(), bytes);
+  if (options_.traces_choices && rank() == 0)  // all choose alike
+    choices_.note(
+        bytes, static_cast<int>(way), name_of(way), " over ", name(), "; ",
+        ways.size() == 1 ? "asked for" : explain_choice(ways, options_.costs, size(), bytes));
+  switch (way) {
+    case Way::kOnce: return all_reduce_once(call);
+    case Way::kDoubling: return all_reduce_doubling(call);
+    case Way::kHalving: return all_reduce_halving(call);
+    case Way::kDirect: return all_reduce_direct(call);
+    case Way::kRing: return all_reduce_ring(call);
   }
-  if (is_small) {
-    choices_.note(bytes, 1, "everything to everybody over ", name(), ": up to ", kSmallTraffic,
-                  " bytes of traffic latency counts most");
-    return all_reduce_once(call);
-  }
-  choices_.note(bytes, 2, "direct exchange of slices over ", name(), ": reproducible tree order");
-  all_reduce_direct(call);
+}
+
+std::vector<Way> TcpTransport::ways_of(DType dtype) const {
+  const bool is_16_bit = size_bytes(dtype) == 2;
+  const Algorithm algorithm = is_16_bit ? options_.algorithm_16_bit : options_.algorithm;
+  if (algorithm == Algorithm::kRing) return {Way::kRing};
+  // What is summed in a wider type than it is stored in must be summed in one place.
+  const bool can_sum_in_pairs = size_bytes(dtype) >= 4;
+  const bool has_partners = size() > 2 && std::has_single_bit(static_cast<unsigned>(size()));
+  std::vector<Way> ways = {Way::kOnce};
+  if (can_sum_in_pairs && has_partners) ways.insert(ways.end(), {Way::kDoubling, Way::kHalving});
+  // Between hosts a port may lose what n - 1 ranks send to it at once, which no short probe shows.
+  if (algorithm == Algorithm::kTree || !has_partners) ways.push_back(Way::kDirect);
+  if (algorithm == Algorithm::kAny) ways.push_back(Way::kRing);
+  return ways;
 }
 
 void TcpTransport::all_reduce_once(const CollectiveCall& call) {
@@ -204,7 +220,7 @@ void TcpTransport::reduce_scatter(const CollectiveCall& call) {
     const size_t bytes = std::min(chunk, call.count - begin) * element_bytes;
     const auto part_of = [&](int r) { return in + (r * call.count + begin) * element_bytes; };
     std::byte* received = scratch(bytes);
-    Transfers transfers(size());
+    Transfers transfers(size(), options_.costs.bytes_under_way());
     add_greetings(transfers);
     for (int hop = 1; hop < size(); ++hop) {
       const int peer = (rank() + hop) % size();
@@ -222,7 +238,7 @@ void TcpTransport::all_gather(const CollectiveCall& call) {
   const size_t bytes = call.count * size_bytes(call.dtype);
   const auto* in = static_cast<const std::byte*>(call.in);
   auto* out = static_cast<std::byte*>(call.out);
-  Transfers transfers(size());
+  Transfers transfers(size(), options_.costs.bytes_under_way());
   add_greetings(transfers);
   for (int hop = 1; hop < size(); ++hop) {
     const int peer = (rank() + hop) % size();
@@ -253,7 +269,7 @@ void TcpTransport::broadcast(const CollectiveCall& call) {
   run(deal);
   if (is_small) return;
 
-  Transfers gather(size());
+  Transfers gather(size(), options_.costs.bytes_under_way());
   for (int hop = 1; hop < size(); ++hop) {
     const int peer = (rank() + hop) % size();
     if (peer != call.root) gather.send(peer, slice_bytes(rank()));
@@ -302,8 +318,10 @@ std::unique_ptr<TcpMesh> TcpTransport::make_mesh(const std::string& group,
   const int32_t port = port_of(listener);
   std::vector<int32_t> ports(members.size(), port);
   Transfers transfers(size());
-  MeshOptions options{
-      .key = job_key(group), .timeout = mesh_->timeout(), .streams = mesh_->options().streams};
+  MeshOptions options{.key = job_key(group),
+                      .num_streams = mesh_->options().num_streams,
+                      .timeout = mesh_->timeout(),
+                      .streams = mesh_->options().streams};
   for (size_t i = 0; i < members.size(); ++i) {
     options.launch_ranks.push_back(mesh_->options().launch_ranks[members[i]]);
     if (members[i] == rank()) {
@@ -332,12 +350,11 @@ std::unique_ptr<TcpTransport> TcpTransport::make_tcp_subgroup(const std::string&
   return subgroup;
 }
 
-// Every rank has seen every greeting of the call, so all decide alike.
+// A rank's wish reaches at least its right neighbour with every call that has greetings, so after
+// size() of them all know it, and all count them alike.
 void TcpTransport::renew_connections_if_due() {
-  greetings_[rank()] = greeting_;
-  const bool is_due = has_greeted_ && std::any_of(greetings_.begin(), greetings_.end(),
-                                                  [](const auto& g) { return g.wants_renewal; });
-  if (!is_due) return;
+  if (!has_greeted_ || ++num_greeted_ != renewal_) return;
+  renewal_ = 0;
   std::vector<int> everybody(size());
   std::iota(everybody.begin(), everybody.end(), 0);
   const std::string group = concat(mesh_->options().key, "/renewal.", ++num_renewals_);

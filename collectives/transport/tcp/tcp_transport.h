@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "collectives/choice_log.h"
+#include "collectives/transport/tcp/link_costs.h"
 #include "collectives/transport/tcp/mesh.h"
 #include "collectives/transport/tcp/recovery.h"
 #include "collectives/transport/tcp/transfers.h"
@@ -17,8 +18,8 @@
 
 namespace deepseek_train::collectives {
 
-// kRingIfLarge: one exchange in tree order for small messages, else the ring.
-enum class Algorithm { kTree, kRing, kRingIfLarge };
+// Which ways an all_reduce may go. kTree: those in tree order; kAny: these and the ring.
+enum class Algorithm { kTree, kRing, kAny };
 
 struct TcpTransportOptions {
   Interfaces interfaces = Interfaces::kLoopback;  // where sub-groups listen
@@ -28,11 +29,13 @@ struct TcpTransportOptions {
   // Costs a copy and one more exchange of a few bytes per all_reduce.
   bool is_recoverable = false;
   bool traces_choices = false;
+  LinkCosts costs;  // the same on all ranks, which choose by them
 };
 
 // Reductions by direct exchange: rank i sends slice j to rank j, which reduces its slice in tree
-// order and sends it to all. Every call begins with a greeting between every two ranks, in front of
-// the first bytes, that holds the call's signature: ranks that made different calls find out.
+// order and sends it to all, or, for small messages, in fewer steps and the same order. Every call
+// begins with a greeting to all whom a rank sends to, in front of the first bytes, that holds the
+// call's signature: ranks that made different calls find out, from each other or one hop away.
 class TcpTransport : public Transport {
  public:
   TcpTransport(std::unique_ptr<TcpMesh> mesh, const TcpTransportOptions& options);
@@ -72,7 +75,7 @@ class TcpTransport : public Transport {
   // What a call begins with.
   struct Greeting {
     CallSignature call;
-    uint64_t wants_renewal = 0;
+    uint64_t renewal = 0;  // see renewal_
   };
 
   // Runs the body; an error of this rank's own ends the group for the others too.
@@ -85,6 +88,8 @@ class TcpTransport : public Transport {
   void all_reduce(const CollectiveCall& call);
   void all_reduce_once(const CollectiveCall& call);
   void all_reduce_direct(const CollectiveCall& call);
+  void all_reduce_doubling(const CollectiveCall& call);
+  void all_reduce_halving(const CollectiveCall& call);
   void all_reduce_ring(const CollectiveCall& call);
   void reduce_scatter(const CollectiveCall& call);
   void all_gather(const CollectiveCall& call);
@@ -95,10 +100,15 @@ class TcpTransport : public Transport {
   // if that is none, from the kept inputs.
   void finish(Recovery&& kept, std::optional<int> root, bool has_result);
   void reduce_all(const CollectiveCall& call);
+  std::vector<Way> ways_of(DType dtype) const;
 
   // Puts the exchange of greetings with every peer at the head of the transfers, once per call.
   void add_greetings(Transfers& transfers);
+  // One greeting each way, for algorithms in which every rank hears of every other through others.
+  void greet(Transfers& transfers, int to, int from);
   void check_greeting(int peer);
+  // Greets a partner and exchanges bytes with it.
+  void meet(int partner, std::span<const std::byte> out, std::span<std::byte> in);
   void run(Transfers& transfers) { transfers.run(*mesh_, current_); }
   // Room for one piece of `bytes` from every rank.
   std::byte* scratch(size_t bytes);
@@ -111,6 +121,8 @@ class TcpTransport : public Transport {
   const TcpTransportOptions options_;
   uint64_t sequence_ = 0;
   uint64_t num_renewals_ = 0;
+  uint64_t num_greeted_ = 0;  // calls that had greetings
+  uint64_t renewal_ = 0;      // the number of them after which connections are renewed; 0: not yet
   CallSignature current_;
   Greeting greeting_;
   bool has_greeted_ = false;

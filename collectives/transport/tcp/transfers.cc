@@ -31,23 +31,33 @@ bool Transfers::pull(TcpMesh& mesh, int from, Peer& peer) {
   return received > 0;
 }
 
+// Both directions with all peers, as far as it goes now; true if anything moved.
+bool Transfers::move(TcpMesh& mesh, std::vector<Interest>& interests) {
+  const int size = mesh.size();
+  bool has_moved = false;
+  size_t under_way = 0;
+  for (int hop = 1; hop < size; ++hop) {
+    const int to = (mesh.rank() + hop) % size, from = (mesh.rank() + size - hop) % size;
+    Interest& out = interests[to];
+    Interest& in = interests[from];
+    const bool may_begin = under_way <= limit_;
+    if (peers_[to].is_sending() && may_begin && out.may_send)
+      has_moved |= out.may_send = push(mesh, to, peers_[to]);
+    if (peers_[from].is_receiving() && in.may_receive)
+      has_moved |= in.may_receive = pull(mesh, from, peers_[from]);
+    out.sends = peers_[to].is_sending() && may_begin;
+    in.awaits = peers_[from].awaited();
+    if (peers_[from].is_receiving()) under_way += peers_[to].num_out;
+  }
+  return has_moved;
+}
+
 void Transfers::run(TcpMesh& mesh, const CallSignature& call) {
   ProgressWatch watch(mesh, call);
-  std::vector<short> interests(peers_.size());
-  for (;;) {
-    bool is_done = true;
-    bool has_moved = false;
-    for (size_t i = 0; i < peers_.size(); ++i) {
-      Peer& peer = peers_[i];
-      const int rank = static_cast<int>(i);
-      if (peer.is_sending()) has_moved |= push(mesh, rank, peer);
-      if (peer.is_receiving()) has_moved |= pull(mesh, rank, peer);
-      interests[i] = static_cast<short>((peer.is_sending() ? POLLOUT : 0) |
-                                        (peer.is_receiving() ? POLLIN : 0));
-      is_done &= interests[i] == 0;
-    }
-    if (is_done) return;
-    if (has_moved)
+  std::vector<Interest> interests(peers_.size());
+  const auto is_busy = [](const Peer& peer) { return peer.is_sending() || peer.is_receiving(); };
+  while (std::any_of(peers_.begin(), peers_.end(), is_busy)) {
+    if (move(mesh, interests))
       watch.made_progress();
     else
       watch.idle(interests);

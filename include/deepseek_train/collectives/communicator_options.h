@@ -34,8 +34,9 @@ struct CommunicatorOptions {
   std::string transport = "auto";
   // tcp: "tree" is the reproducible order above by direct exchange; "ring" is chunked and
   // pipelined, with an order of its own (slice s is summed left to right starting at rank s, 16-bit
-  // types rounded at every hop). "auto": tree on one host and for 16-bit types, ring between hosts
-  // otherwise, for small messages tree (one exchange). shm is always tree.
+  // types rounded at every hop). "auto": tree order on one host and for 16-bit types, otherwise the
+  // ring or tree order, by the measured costs of the links (so another launch may choose
+  // differently, where LaunchInfo::cache_folder keeps none). shm is always tree.
   std::string algorithm = "auto";
   std::chrono::milliseconds timeout{60'000};
   NetworkIdentity identity;
