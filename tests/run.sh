@@ -5,6 +5,21 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 cmake/bootstrap.sh
 source cmake/env.sh
 
+# clang and libFuzzer are for this step alone, so they are not among the packages of the set-up.
+fuzz() {
+  local seconds="$1" version packages
+  version="$(apt-cache depends clang | sed -n 's/.*Depends: clang-\([0-9]*\).*/\1/p')"
+  packages=(clang "libclang-rt-$version-dev")
+  if ! dpkg-query -W -f='${Status}\n' "${packages[@]}" 2>/dev/null | grep -c '^install ok installed' | grep -qx 2; then
+    if [ "$(id -u)" -ne 0 ]; then
+      echo "[tests] the fuzz targets need: sudo apt-get install --no-install-recommends ${packages[*]}" >&2
+      return 1
+    fi
+    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${packages[@]}" >/dev/null
+  fi
+  tests/fuzz/run.sh "$seconds"
+}
+
 [ "${1:-}" != "--all" ] || export DST_LONG_TESTS=1
 ctest --test-dir build/release --output-on-failure -j 2 --no-tests=error
 if [ "${1:-}" = "--all" ]; then
@@ -15,4 +30,5 @@ if [ "${1:-}" = "--all" ]; then
     ctest --test-dir "build/$preset" --output-on-failure -j 2 --no-tests=error
   done
 fi
+fuzz "$([ "${1:-}" = "--all" ] && echo 600 || echo 30)"
 .venv/bin/python -m pytest tests python -q --durations=8
