@@ -5,19 +5,25 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 cmake/bootstrap.sh
 source cmake/env.sh
 
+can_fuzz() {
+  echo 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }' |
+    clang++ -fsanitize=fuzzer,address,undefined -x c++ - -o /dev/null 2>/dev/null
+}
+
 # clang and libFuzzer are for this step alone, so they are not among the packages of the set-up.
 fuzz() {
-  local seconds="$1" version packages
-  version="$(apt-cache depends clang | sed -n 's/.*Depends: clang-\([0-9]*\).*/\1/p')"
-  packages=(clang "libclang-rt-$version-dev")
-  if ! dpkg-query -W -f='${Status}\n' "${packages[@]}" 2>/dev/null | grep -c '^install ok installed' | grep -qx 2; then
+  if ! can_fuzz; then
     if [ "$(id -u)" -ne 0 ]; then
-      echo "[tests] the fuzz targets need: sudo apt-get install --no-install-recommends ${packages[*]}" >&2
+      echo "[tests] the fuzz targets need clang and the libclang-rt-VERSION-dev of its version: apt-get install them" >&2
       return 1
     fi
-    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${packages[@]}" >/dev/null
+    apt-get -qq update
+    local version
+    version="$(apt-cache depends clang | sed -n 's/.*Depends: clang-\([0-9]*\).*/\1/p')"
+    echo "[tests] apt packages: clang libclang-rt-$version-dev"
+    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends clang "libclang-rt-$version-dev" >/dev/null
   fi
-  tests/fuzz/run.sh "$seconds"
+  tests/fuzz/run.sh "$1"
 }
 
 [ "${1:-}" != "--all" ] || export DST_LONG_TESTS=1

@@ -84,6 +84,14 @@ TEST(GgufBadInput, Values) {
                "2^63");
 }
 
+TEST(GgufBadInput, AnErrorOfATensorNamesFileAndBytes) {
+  MemoryEnv env(GgufBuilder().tensor("t", {256}, 12, 0).data(std::string(144, 'x')).build());
+  const GgufFile file(env, "k.gguf");
+  std::vector<float> values(256);
+  const auto text = error_of<InvalidArgument>([&] { file.dequantize("t", values); });
+  EXPECT_TRUE(contains(text, "k.gguf: tensor \"t\" (bytes 64 to 208)")) << text;
+}
+
 TEST(GgufBadInput, DuplicateNames) {
   expect_error(with_metadata(kU8, "\x01").metadata("key", kU8, "\x02"),
                "\"key\" (from byte 40) stands in the file twice");
