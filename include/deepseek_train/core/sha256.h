@@ -1,5 +1,5 @@
 // SHA-256 (FIPS 180-4), for names of tokenizers, stores and files. Not for keys. Uses the CPU's own
-// SHA instructions where it has them (about 2 GB/s a core, 0.3 GB/s without).
+// SHA instructions where it has them (1.4 GB/s on one core of a Sapphire Rapids).
 #pragma once
 
 #include <array>

@@ -74,8 +74,8 @@ class Bf16ToFp8 {
       try {
         compute_fp8_block_scales(band.shape, values, format_, band.scales_of(std::span(scales)));
       } catch (const InvalidArgument& error) {
-        throw InvalidArgument(concat(describe(weight), ", of the rows from ", band.first_row, ": ",
-                                     error.what()));
+        throw InvalidArgument(
+            concat(describe(weight), ", of the rows from ", band.first_row, ": ", error.what()));
       }
     });
     return scales;
