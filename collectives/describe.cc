@@ -44,7 +44,8 @@ bool is_reducible(DType dtype, ReduceOp op) {
     case DType::kUInt8: return true;
     case DType::kBool: return is_bitwise || op == ReduceOp::kMin || op == ReduceOp::kMax;
     case DType::kFloat8E4M3:
-    case DType::kFloat8E5M2: return false;
+    case DType::kFloat8E5M2:
+    case DType::kFloat8E8M0: return false;
   }
   return false;
 }

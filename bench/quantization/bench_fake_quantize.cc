@@ -9,7 +9,7 @@
 #include <cstring>
 #include <limits>
 
-#include "bench/quantization/timing.h"
+#include "bench/support/timing.h"
 #include "deepseek_train/core/error.h"
 #include "deepseek_train/quantization/torch/fake_quantize.h"
 

@@ -9,7 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "bench/quantization/timing.h"
+#include "bench/support/timing.h"
 #include "deepseek_train/core/error.h"
 #include "deepseek_train/quantization/torch/fake_quantize.h"
 #include "deepseek_train/quantization/torch/int8_linear.h"

@@ -56,8 +56,7 @@ std::string parts_of(const CallSignature& call) {
 std::string details_of(const CallSignature& call) {
   switch (static_cast<Collective>(call.kind)) {
     case Collective::kBarrier: return "";
-    case Collective::kBroadcast:
-      return concat(" (", parts_of(call), " from rank ", call.root, ")");
+    case Collective::kBroadcast: return concat(" (", parts_of(call), " from rank ", call.root, ")");
     case Collective::kAllGather:
     case Collective::kAllToAll: return concat(" (", parts_of(call), " per rank)");
     case Collective::kGather: return concat(" (", parts_of(call), " to rank ", call.root, ")");
@@ -94,8 +93,7 @@ CallSignature sign(const CollectiveCall& call, uint64_t sequence) {
 bool is_same_call(const CallSignature& a, const CallSignature& b) {
   const bool is_rooted_exchange = a.kind == static_cast<uint8_t>(Collective::kGather) ||
                                   a.kind == static_cast<uint8_t>(Collective::kScatter);
-  const bool is_same_count =
-      a.count == b.count && a.has_uneven_parts == b.has_uneven_parts;
+  const bool is_same_count = a.count == b.count && a.has_uneven_parts == b.has_uneven_parts;
   return a.sequence == b.sequence && a.root == b.root && a.kind == b.kind && a.dtype == b.dtype &&
          a.op == b.op && (is_rooted_exchange || is_same_count);
 }
@@ -105,7 +103,7 @@ std::string describe(const CallSignature& call) {
   if (call.kind == kRecv) return concat("recv (", call.count, " bytes from rank ", call.root, ")");
   if (call.sequence == 0) return "no call";
   if (call.kind > static_cast<uint8_t>(Collective::kScatter) ||
-      call.dtype > static_cast<uint8_t>(DType::kFloat8E5M2) ||
+      call.dtype > static_cast<uint8_t>(DType::kFloat8E8M0) ||
       call.op > static_cast<uint8_t>(ReduceOp::kOr))
     return concat("an unknown call (kind ", int{call.kind}, ", dtype ", int{call.dtype}, ", op ",
                   int{call.op}, ")");

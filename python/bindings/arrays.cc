@@ -21,7 +21,8 @@ constexpr std::pair<const char*, DType> kDTypes[] = {{"float32", DType::kFloat32
                                                      {"uint8", DType::kUInt8},
                                                      {"bool", DType::kBool},
                                                      {"float8_e4m3fn", DType::kFloat8E4M3},
-                                                     {"float8_e5m2", DType::kFloat8E5M2}};
+                                                     {"float8_e5m2", DType::kFloat8E5M2},
+                                                     {"float8_e8m0fnu", DType::kFloat8E8M0}};
 
 DType dtype_of(const py::array& array) {
   const auto name = array.dtype().attr("name").cast<std::string>();

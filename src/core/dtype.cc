@@ -16,7 +16,8 @@ size_t size_bytes(DType dtype) {
     case DType::kUInt8:
     case DType::kBool:
     case DType::kFloat8E4M3:
-    case DType::kFloat8E5M2: return 1;
+    case DType::kFloat8E5M2:
+    case DType::kFloat8E8M0: return 1;
   }
   throw Internal(concat("unknown DType ", static_cast<int>(dtype)));
 }
@@ -34,6 +35,7 @@ std::string_view name_of(DType dtype) {
     case DType::kBool: return "bool";
     case DType::kFloat8E4M3: return "float8_e4m3";
     case DType::kFloat8E5M2: return "float8_e5m2";
+    case DType::kFloat8E8M0: return "float8_e8m0";
   }
   throw Internal(concat("unknown DType ", static_cast<int>(dtype)));
 }

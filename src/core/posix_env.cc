@@ -77,7 +77,33 @@ class MappedFile final : public ReadableFile {
     return {static_cast<const std::byte*>(data_), size_};
   }
 
+  void populate(std::span<const std::byte> part) const override {
+    const auto pages = pages_of(part);
+    // Linux before 5.14 does not know the advice: there the pages come as touched.
+    if (pages.empty() || advise(pages, MADV_POPULATE_READ) || errno == EINVAL) return;
+    const auto begin = part.data() - bytes().data();
+    throw Unavailable(concat("cannot read bytes ", begin, " to ", begin + part.size(), " of ",
+                             path_, ": ", std::strerror(errno),
+                             "; was the file cut while it was open, or does its disk fail?"));
+  }
+  void release(std::span<const std::byte> part) const override {
+    const auto pages = pages_of(part);
+    // The mapping is of a file and read-only: nothing is lost, whatever the answer.
+    if (!pages.empty()) advise(pages, MADV_DONTNEED);
+  }
+
  private:
+  // The part from the start of its first page.
+  std::span<const std::byte> pages_of(std::span<const std::byte> part) const {
+    if (part.empty()) return {};
+    static const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+    const size_t before = static_cast<size_t>(part.data() - bytes().data()) % page;
+    return {part.data() - before, part.size() + before};
+  }
+  static bool advise(std::span<const std::byte> pages, int advice) {
+    return ::madvise(const_cast<std::byte*>(pages.data()), pages.size(), advice) == 0;
+  }
+
   std::string path_;
   void* data_ = nullptr;
   size_t size_ = 0;

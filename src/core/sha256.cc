@@ -4,18 +4,10 @@
 #include <bit>
 #include <cstring>
 
+#include "src/core/sha256_blocks.h"
+
 namespace deepseek_train {
 namespace {
-
-constexpr std::array<uint32_t, 64> kRoundConstants = {
-    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
-    0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
-    0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
-    0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
-    0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
-    0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
-    0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
-    0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
 
 uint32_t load_big_endian(const std::byte* bytes) {
   uint32_t value;
@@ -23,13 +15,7 @@ uint32_t load_big_endian(const std::byte* bytes) {
   return __builtin_bswap32(value);
 }
 
-}  // namespace
-
-Sha256::Sha256()
-    : state_{0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-             0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19} {}
-
-void Sha256::process(const std::byte* block) {
+void hash_block(std::array<uint32_t, 8>& state, const std::byte* block) {
   std::array<uint32_t, 64> w;
   for (size_t i = 0; i < 16; ++i) w[i] = load_big_endian(block + 4 * i);
   for (size_t i = 16; i < 64; ++i) {
@@ -37,32 +23,49 @@ void Sha256::process(const std::byte* block) {
     uint32_t s1 = std::rotr(w[i - 2], 17) ^ std::rotr(w[i - 2], 19) ^ (w[i - 2] >> 10);
     w[i] = w[i - 16] + s0 + w[i - 7] + s1;
   }
-  auto [a, b, c, d, e, f, g, h] = state_;
+  auto [a, b, c, d, e, f, g, h] = state;
   for (size_t i = 0; i < 64; ++i) {
     uint32_t s1 = std::rotr(e, 6) ^ std::rotr(e, 11) ^ std::rotr(e, 25);
-    uint32_t t1 = h + s1 + ((e & f) ^ (~e & g)) + kRoundConstants[i] + w[i];
+    uint32_t t1 = h + s1 + ((e & f) ^ (~e & g)) + kSha256RoundConstants[i] + w[i];
     uint32_t s0 = std::rotr(a, 2) ^ std::rotr(a, 13) ^ std::rotr(a, 22);
     uint32_t t2 = s0 + ((a & b) ^ (a & c) ^ (b & c));
     h = g, g = f, f = e, e = d + t1, d = c, c = b, b = a, a = t1 + t2;
   }
   std::array<uint32_t, 8> worked = {a, b, c, d, e, f, g, h};
-  for (size_t i = 0; i < 8; ++i) state_[i] += worked[i];
+  for (size_t i = 0; i < 8; ++i) state[i] += worked[i];
 }
+
+void hash_blocks(std::array<uint32_t, 8>& state, const std::byte* blocks, size_t num_blocks) {
+  static const Sha256HashBlocks instructions = find_sha256_instructions();
+  (instructions ? instructions : sha256_hash_blocks_portable)(state, blocks, num_blocks);
+}
+
+}  // namespace
+
+void sha256_hash_blocks_portable(std::array<uint32_t, 8>& state, const std::byte* blocks,
+                                 size_t num_blocks) {
+  for (size_t i = 0; i < num_blocks; ++i) hash_block(state, blocks + kSha256BlockBytes * i);
+}
+
+Sha256::Sha256()
+    : state_{0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+             0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19} {}
 
 void Sha256::update(std::span<const std::byte> bytes) {
   num_bytes_ += bytes.size();
   while (!bytes.empty()) {
-    if (num_pending_ == 0 && bytes.size() >= 64) {
-      process(bytes.data());
-      bytes = bytes.subspan(64);
+    if (num_pending_ == 0 && bytes.size() >= kSha256BlockBytes) {
+      const size_t num_blocks = bytes.size() / kSha256BlockBytes;
+      hash_blocks(state_, bytes.data(), num_blocks);
+      bytes = bytes.subspan(num_blocks * kSha256BlockBytes);
       continue;
     }
-    size_t taken = std::min(bytes.size(), 64 - num_pending_);
+    size_t taken = std::min(bytes.size(), kSha256BlockBytes - num_pending_);
     std::memcpy(pending_.data() + num_pending_, bytes.data(), taken);
     num_pending_ += taken;
     bytes = bytes.subspan(taken);
-    if (num_pending_ == 64) {
-      process(pending_.data());
+    if (num_pending_ == kSha256BlockBytes) {
+      hash_blocks(state_, pending_.data(), 1);
       num_pending_ = 0;
     }
   }

@@ -86,18 +86,18 @@ void widen_all(std::span<const std::byte> bytes, std::span<float> values, Widen 
 
 int64_t GgufTensor::num_elements() const {
   auto count = checked_product(shape, 1);
-  DST_CHECK(count.has_value(), "tensor \"", name, "\" has an impossible shape ", shape);
+  DST_CHECK(count.has_value(), describe(*this), " has an impossible shape ", shape);
   return static_cast<int64_t>(*count);
 }
 
 void dequantize(const GgufTensor& tensor, std::span<float> values) {
   auto wanted = static_cast<size_t>(tensor.num_elements());
-  DST_CHECK(values.size() == wanted, "tensor \"", tensor.name, "\" of shape ", tensor.shape,
-            " has ", wanted, " values, the buffer given holds ", values.size());
+  DST_CHECK(values.size() == wanted, describe(tensor), " of shape ", tensor.shape, " has ", wanted,
+            " values, the buffer given holds ", values.size());
   const auto* info = find_ggml_type(static_cast<uint32_t>(tensor.type));
   DST_CHECK(info && tensor.bytes.size() == wanted / info->values_per_block * info->bytes_per_block,
-            "tensor \"", tensor.name, "\" of type ", name_of(tensor.type), " has ",
-            tensor.bytes.size(), " bytes, which does not fit its shape ", tensor.shape);
+            describe(tensor), " of type ", name_of(tensor.type), " has ", tensor.bytes.size(),
+            " bytes, which does not fit its shape ", tensor.shape);
   switch (tensor.type) {
     case GgmlType::kF32:
       if (wanted > 0) std::memcpy(values.data(), tensor.bytes.data(), tensor.bytes.size());
@@ -110,8 +110,8 @@ void dequantize(const GgufTensor& tensor, std::span<float> values) {
     case GgmlType::kQ4_1: return expand_all<BlockQ4_1>(tensor.bytes, values);
     case GgmlType::kQ8_0: return expand_all<BlockQ8_0>(tensor.bytes, values);
     default:
-      throw InvalidArgument(concat("tensor \"", tensor.name, "\" is ", name_of(tensor.type),
-                                   " (type ", static_cast<uint32_t>(tensor.type),
+      throw InvalidArgument(concat(describe(tensor), " is ", name_of(tensor.type), " (type ",
+                                   static_cast<uint32_t>(tensor.type),
                                    "); this library reads F32, F16, BF16, Q8_0, Q4_0 and Q4_1: "
                                    "convert the file to one of these"));
   }

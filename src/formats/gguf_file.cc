@@ -25,6 +25,13 @@ uint64_t alignment_of(const std::map<std::string, GgufValue, std::less<>>& metad
 
 }  // namespace
 
+std::string describe(const GgufTensor& tensor) {
+  if (tensor.file == nullptr) return concat("tensor \"", tensor.name, "\"");
+  const auto begin = static_cast<uint64_t>(tensor.bytes.data() - tensor.file->bytes().data());
+  return concat(tensor.file->path(), ": tensor \"", tensor.name, "\" (bytes ", begin, " to ",
+                begin + tensor.bytes.size(), ")");
+}
+
 GgufFile::GgufFile(Env& env, const std::string& path) : file_(env.open(path)) {
   ByteCursor cursor(file_->bytes(), file_->path());
   auto header = parse_gguf_header(cursor);
@@ -34,6 +41,7 @@ GgufFile::GgufFile(Env& env, const std::string& path) : file_(env.open(path)) {
   cursor.check_count(header.num_tensors, 1, "the tensor count");
   tensors_ = parse_gguf_tensors(cursor, header.num_tensors, alignment_, file_->bytes());
   for (size_t i = 0; i < tensors_.size(); ++i) index_.emplace(tensors_[i].name, i);
+  for (auto& tensor : tensors_) tensor.file = file_.get();
 }
 
 const GgufTensor* GgufFile::find(std::string_view name) const {

@@ -137,8 +137,9 @@ std::vector<int64_t> read_shape(ByteCursor& cursor, const std::string& what) {
 
 ListedTensor read_listed_tensor(ByteCursor& cursor, uint64_t alignment) {
   ListedTensor listed;
+  const uint64_t begin = cursor.position();
   listed.tensor.name = cursor.read_string("a tensor's name");
-  std::string what = concat("tensor \"", listed.tensor.name, "\"");
+  std::string what = concat("tensor \"", listed.tensor.name, "\" (listed at byte ", begin, ")");
   listed.tensor.shape = read_shape(cursor, what);
   auto number = cursor.read<uint32_t>(what);
   const auto* type = find_ggml_type(number);
@@ -164,7 +165,9 @@ ListedTensor read_listed_tensor(ByteCursor& cursor, uint64_t alignment) {
   return listed;
 }
 
-void check_no_overlap(const std::vector<ListedTensor>& listed, const std::string& path) {
+// `data_begin` is the byte of the file from which offsets count.
+void check_no_overlap(const std::vector<ListedTensor>& listed, uint64_t data_begin,
+                      const std::string& path) {
   std::vector<const ListedTensor*> by_offset;
   for (const auto& tensor : listed)
     if (tensor.num_bytes > 0) by_offset.push_back(&tensor);
@@ -173,16 +176,20 @@ void check_no_overlap(const std::vector<ListedTensor>& listed, const std::string
   for (size_t i = 1; i < by_offset.size(); ++i) {
     const auto& before = *by_offset[i - 1];
     DST_CHECK_AS(DataCorruption, by_offset[i]->offset - before.offset >= before.num_bytes, path,
-                 ": tensors \"", before.tensor.name, "\" and \"", by_offset[i]->tensor.name,
-                 "\" overlap");
+                 ": tensor \"", before.tensor.name, "\" (bytes ", data_begin + before.offset,
+                 " to ", data_begin + before.offset + before.num_bytes, ") and tensor \"",
+                 by_offset[i]->tensor.name, "\" (from byte ", data_begin + by_offset[i]->offset,
+                 ") overlap");
   }
 }
 
-void place(ListedTensor& listed, std::span<const std::byte> data, const std::string& path) {
+void place(ListedTensor& listed, std::span<const std::byte> data, uint64_t data_begin,
+           const std::string& path) {
   auto end = checked_add(listed.offset, listed.num_bytes);
   DST_CHECK_AS(DataCorruption, end && *end <= data.size(), path, ": tensor \"", listed.tensor.name,
-               "\" takes ", listed.num_bytes, " bytes from ", listed.offset,
-               " of the data, which has only ", data.size(), ": the file is cut; copy it again");
+               "\" takes ", listed.num_bytes, " bytes from byte ", listed.offset,
+               " of the data, which begins at byte ", data_begin, " and has only ", data.size(),
+               " bytes: the file is cut; copy it again");
   listed.tensor.bytes = data.subspan(listed.offset, listed.num_bytes);
 }
 
@@ -207,8 +214,9 @@ std::map<std::string, GgufValue, std::less<>> parse_gguf_metadata(ByteCursor& cu
                                                                   uint64_t count) {
   std::map<std::string, GgufValue, std::less<>> metadata;
   for (uint64_t i = 0; i < count; ++i) {
+    const uint64_t begin = cursor.position();
     auto key = cursor.read_string("a metadata key");
-    std::string what = concat("metadata \"", key, "\"");
+    std::string what = concat("metadata \"", key, "\" (from byte ", begin, ")");
     auto type = cursor.read<uint32_t>(what);
     bool is_array = static_cast<ValueType>(type) == ValueType::kArray;
     auto value = is_array ? read_array(cursor, what) : read_scalar(cursor, type, what);
@@ -231,8 +239,8 @@ std::vector<GgufTensor> parse_gguf_tensors(ByteCursor& cursor, uint64_t count, u
 
   uint64_t data_begin = (cursor.position() + alignment - 1) / alignment * alignment;
   auto data = file.subspan(std::min<uint64_t>(data_begin, file.size()));
-  for (auto& entry : listed) place(entry, data, cursor.path());
-  check_no_overlap(listed, cursor.path());
+  for (auto& entry : listed) place(entry, data, data_begin, cursor.path());
+  check_no_overlap(listed, data_begin, cursor.path());
 
   std::vector<GgufTensor> tensors;
   tensors.reserve(count);

@@ -9,6 +9,7 @@
 
 #include "deepseek_train/core/error.h"
 #include "src/formats/checked_math.h"
+#include "src/formats/strict_json.h"
 
 namespace deepseek_train::formats {
 namespace {
@@ -21,7 +22,7 @@ struct DTypeName {
   DType dtype;
   std::string_view name;
 };
-constexpr std::array<DTypeName, 11> kDTypeNames = {{{DType::kFloat32, "F32"},
+constexpr std::array<DTypeName, 12> kDTypeNames = {{{DType::kFloat32, "F32"},
                                                     {DType::kFloat64, "F64"},
                                                     {DType::kBFloat16, "BF16"},
                                                     {DType::kFloat16, "F16"},
@@ -31,7 +32,8 @@ constexpr std::array<DTypeName, 11> kDTypeNames = {{{DType::kFloat32, "F32"},
                                                     {DType::kUInt8, "U8"},
                                                     {DType::kBool, "BOOL"},
                                                     {DType::kFloat8E4M3, "F8_E4M3"},
-                                                    {DType::kFloat8E5M2, "F8_E5M2"}}};
+                                                    {DType::kFloat8E5M2, "F8_E5M2"},
+                                                    {DType::kFloat8E8M0, "F8_E8M0"}}};
 
 std::optional<DType> dtype_from_safetensors_name(std::string_view name) {
   for (const auto& entry : kDTypeNames)
@@ -39,50 +41,12 @@ std::optional<DType> dtype_from_safetensors_name(std::string_view name) {
   return std::nullopt;
 }
 
-// nlohmann-json keeps the last of two equal keys silently; a header that names a tensor twice is
-// refused instead.
-class DuplicateKeyCheck {
- public:
-  explicit DuplicateKeyCheck(const std::string& path) : path_(path) {}
-
-  bool operator()(int depth, Json::parse_event_t event, Json& parsed) {
-    DST_CHECK_AS(DataCorruption, depth <= 4, path_,
-                 ": the header nests deeper than a safetensors header can");
-    if (event == Json::parse_event_t::object_start) keys_of_open_objects_.emplace_back();
-    if (event == Json::parse_event_t::object_end) keys_of_open_objects_.pop_back();
-    if (event == Json::parse_event_t::key) {
-      const auto& key = parsed.get_ref<const std::string&>();
-      DST_CHECK_AS(DataCorruption, keys_of_open_objects_.back().insert(key).second, path_,
-                   ": the header names \"", key, "\" twice");
-    }
-    return true;
-  }
-
- private:
-  const std::string& path_;
-  std::vector<std::unordered_set<std::string>> keys_of_open_objects_;
-};
-
-Json parse_json(std::string_view text, const std::string& path) {
-  try {
-    DuplicateKeyCheck check(path);
-    return Json::parse(text.begin(), text.end(),
-                       [&check](int depth, Json::parse_event_t event, Json& parsed) {
-                         return check(depth, event, parsed);
-                       });
-  } catch (const Json::exception& error) {
-    constexpr size_t kMaxShown = 200;
-    throw DataCorruption(concat(path, ": the safetensors header is not valid JSON (",
-                                std::string_view(error.what()).substr(0, kMaxShown), ")"));
-  }
-}
-
-StringMap parse_metadata(const Json& json, const std::string& path) {
-  DST_CHECK_AS(DataCorruption, json.is_object(), path, ": __metadata__ is ", json.type_name(),
+StringMap parse_metadata(const Json& json, const std::string& where) {
+  DST_CHECK_AS(DataCorruption, json.is_object(), where, ": __metadata__ is ", json.type_name(),
                ", wanted an object");
   StringMap metadata;
   for (const auto& [key, value] : json.items()) {
-    DST_CHECK_AS(DataCorruption, value.is_string(), path, ": __metadata__[\"", key, "\"] is ",
+    DST_CHECK_AS(DataCorruption, value.is_string(), where, ": __metadata__[\"", key, "\"] is ",
                  value.type_name(), ", wanted a string");
     metadata.emplace(key, value.get<std::string>());
   }
@@ -111,8 +75,11 @@ std::vector<uint64_t> parse_sizes(const Json& json, const char* key, const std::
   return sizes;
 }
 
-PlacedTensor parse_tensor(const std::string& name, const Json& json, const std::string& path) {
-  std::string where = concat(path, ": tensor \"", name, "\"");
+// `data_begin` is the file's byte at which the header ends and the data begins.
+PlacedTensor parse_tensor(const std::string& name, const Json& json, uint64_t data_begin,
+                          const std::string& path) {
+  std::string where =
+      concat(path, ": tensor \"", name, "\" (in the header, bytes 8 to ", data_begin, ")");
   DST_CHECK_AS(DataCorruption, json.is_object(), where, " is ", json.type_name(),
                ", wanted an object");
   const Json& dtype_name = field(json, "dtype", where);
@@ -126,6 +93,8 @@ PlacedTensor parse_tensor(const std::string& name, const Json& json, const std::
   DST_CHECK_AS(DataCorruption, offsets.size() == 2 && offsets[0] <= offsets[1], where,
                " has data_offsets ", offsets, ", wanted [begin, end]");
 
+  where = concat(path, ": tensor \"", name, "\" (bytes ", data_begin + offsets[0], " to ",
+                 data_begin + offsets[1], ")");
   PlacedTensor tensor{{name, *dtype, {shape.begin(), shape.end()}}, offsets[0], offsets[1]};
   auto wanted = checked_product(tensor.info.shape, size_bytes(*dtype));
   DST_CHECK_AS(DataCorruption, wanted.has_value(), where, " has shape ", tensor.info.shape,
@@ -137,12 +106,14 @@ PlacedTensor parse_tensor(const std::string& name, const Json& json, const std::
 }
 
 // Sorted by offset, each tensor must begin where the one before it ended.
-void check_contiguous(const std::vector<PlacedTensor>& tensors, const std::string& path) {
+void check_contiguous(const std::vector<PlacedTensor>& tensors, uint64_t data_begin,
+                      const std::string& path) {
   uint64_t expected = 0;
   for (const auto& tensor : tensors) {
     DST_CHECK_AS(DataCorruption, tensor.begin == expected, path, ": tensor \"", tensor.info.name,
-                 "\" begins at byte ", tensor.begin, " of the data, wanted ", expected,
-                 ": tensors ", tensor.begin < expected ? "overlap" : "leave a hole");
+                 "\" (bytes ", data_begin + tensor.begin, " to ", data_begin + tensor.end,
+                 ") begins where it should not, wanted byte ", data_begin + expected, ": tensors ",
+                 tensor.begin < expected ? "overlap" : "leave a hole");
     expected = tensor.end;
   }
 }
@@ -185,15 +156,17 @@ uint64_t size_bytes(const TensorInfo& tensor) {
 }
 
 SafetensorsHeader parse_safetensors_header(std::string_view json_text, const std::string& path) {
-  DST_CHECK_AS(DataCorruption, json_text.starts_with('{'), path,
-               ": a safetensors header must begin with '{'; is this another kind of file?");
-  Json json = parse_json(json_text, path);
+  const uint64_t data_begin = kSafetensorsLengthBytes + json_text.size();
+  const std::string where = concat(path, ": the header (bytes 8 to ", data_begin, ")");
+  DST_CHECK_AS(DataCorruption, json_text.starts_with('{'), where,
+               " must begin with '{'; is this another kind of file?");
+  const Json json = parse_strict_json(json_text, where);
   SafetensorsHeader header;
   for (const auto& [name, value] : json.items()) {
     if (name == kMetadataKey) {
-      header.metadata = parse_metadata(value, path);
+      header.metadata = parse_metadata(value, where);
     } else {
-      header.tensors.push_back(parse_tensor(name, value, path));
+      header.tensors.push_back(parse_tensor(name, value, data_begin, path));
     }
   }
   // The end breaks the tie of an empty tensor with the one that begins at the same place.
@@ -201,7 +174,7 @@ SafetensorsHeader parse_safetensors_header(std::string_view json_text, const std
                    [](const PlacedTensor& a, const PlacedTensor& b) {
                      return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
                    });
-  check_contiguous(header.tensors, path);
+  check_contiguous(header.tensors, data_begin, path);
   return header;
 }
 

@@ -192,7 +192,7 @@ TEST_P(ExchangeTest, EightBitFloatsTravel) {
   run([](Communicator& communicator) {
     const std::vector<uint8_t> mine(3001, static_cast<uint8_t>(0x40 + communicator.rank()));
     std::vector<uint8_t> all(mine.size() * communicator.size());
-    for (const auto dtype : {DType::kFloat8E4M3, DType::kFloat8E5M2}) {
+    for (const auto dtype : {DType::kFloat8E4M3, DType::kFloat8E5M2, DType::kFloat8E8M0}) {
       std::fill(all.begin(), all.end(), uint8_t{0});
       communicator.run({.kind = Collective::kAllGather,
                         .in = mine.data(),

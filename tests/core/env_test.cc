@@ -46,6 +46,34 @@ TEST_F(EnvTest, AMissingFileIsNamed) {
   }
 }
 
+TEST_F(EnvTest, PopulatedAndReleasedPartsReadTheSame) {
+  const std::string text = std::string(100'000, 'a') + "the end";
+  write_text(env_, path("big"), text);
+  const auto file = env_.open(path("big"));
+  for (const size_t begin : {0, 1, 4096, 99'999}) {
+    const auto part = file->bytes().subspan(begin);
+    file->populate(part);
+    file->release(part);
+    EXPECT_EQ(static_cast<char>(part.front()), text[begin]);
+    EXPECT_EQ(static_cast<char>(part.back()), 'd');
+  }
+  file->populate({});
+  file->release({});
+}
+
+TEST_F(EnvTest, AFileCutWhileItIsOpenIsAnErrorThatNamesTheBytes) {
+  write_text(env_, path("cut"), std::string(100'000, 'a'));
+  const auto file = env_.open(path("cut"));
+  ASSERT_EQ(::truncate(path("cut").c_str(), 10), 0);
+  try {
+    file->populate(file->bytes().subspan(50'000, 1000));
+    FAIL() << "no error";
+  } catch (const Unavailable& error) {
+    EXPECT_NE(std::string(error.what()).find("bytes 50000 to 51000"), std::string::npos)
+        << error.what();
+  }
+}
+
 TEST_F(EnvTest, AFileWhereAFolderIsWantedIsAnError) {
   write_text(env_, path("plain"), "x");
   EXPECT_THROW(env_.create(path("plain/inside")), Error);

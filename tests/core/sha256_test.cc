@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <vector>
+
+#include "src/core/sha256_blocks.h"
+
 namespace deepseek_train {
 namespace {
 
@@ -26,6 +30,22 @@ TEST(Sha256Test, PaddingAtEveryLength) {
     Sha256 hash;
     for (char letter : text) hash.update(std::string_view(&letter, 1));
     EXPECT_EQ(hash.finish_hex(), sha256_hex(text)) << length;
+  }
+}
+
+// On a CPU without SHA instructions there is only one implementation, the one tested above.
+TEST(Sha256Test, TheInstructionsGiveThePortableState) {
+  const auto instructions = find_sha256_instructions();
+  if (!instructions) return;
+  std::vector<std::byte> bytes(64 * 40 + 1);
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(i * i >> 3);
+  for (const size_t offset : {0, 1}) {
+    for (size_t num_blocks = 0; num_blocks <= 40; ++num_blocks) {
+      std::array<uint32_t, 8> found = {1, 2, 3, 0x80000000, 5, 6, 0xffffffff, 8}, wanted = found;
+      instructions(found, bytes.data() + offset, num_blocks);
+      sha256_hash_blocks_portable(wanted, bytes.data() + offset, num_blocks);
+      ASSERT_EQ(found, wanted) << num_blocks << " blocks from byte " << offset;
+    }
   }
 }
 

@@ -16,6 +16,7 @@ std::string error_of_bytes(std::string_view bytes) {
   MemoryEnv env(bytes);
   auto text = error_of<DataCorruption>([&] { GgufFile(env, "bad.gguf"); });
   EXPECT_TRUE(contains(text, "bad.gguf")) << text;
+  EXPECT_LT(text.size(), 1000u);
   return text;
 }
 
@@ -83,9 +84,17 @@ TEST(GgufBadInput, Values) {
                "2^63");
 }
 
+TEST(GgufBadInput, AnErrorOfATensorNamesFileAndBytes) {
+  MemoryEnv env(GgufBuilder().tensor("t", {256}, 12, 0).data(std::string(144, 'x')).build());
+  const GgufFile file(env, "k.gguf");
+  std::vector<float> values(256);
+  const auto text = error_of<InvalidArgument>([&] { file.dequantize("t", values); });
+  EXPECT_TRUE(contains(text, "k.gguf: tensor \"t\" (bytes 64 to 208)")) << text;
+}
+
 TEST(GgufBadInput, DuplicateNames) {
   expect_error(with_metadata(kU8, "\x01").metadata("key", kU8, "\x02"),
-               "\"key\" stands in the file twice");
+               "\"key\" (from byte 40) stands in the file twice");
   expect_error(
       GgufBuilder().tensor("t", {1}, 0, 0).tensor("t", {1}, 0, 32).data(std::string(64, 'x')),
       "\"t\" stands in the file twice");

@@ -24,6 +24,7 @@ std::string error_of_bytes(std::string_view bytes) {
   MemoryEnv env(bytes);
   auto text = error_of<DataCorruption>([&] { SafetensorsFile(env, "bad.safetensors"); });
   EXPECT_TRUE(contains(text, "bad.safetensors")) << text;
+  EXPECT_TRUE(contains(text, "bytes ")) << text;
   EXPECT_LT(text.size(), 1000u);
   return text;
 }
@@ -102,6 +103,9 @@ INSTANTIATE_TEST_SUITE_P(
         BadHeader{"BytesAfterTheLastTensor",
                   R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", 2,
                   "follow the last tensor"},
+        BadHeader{"OverlapNamesTheBytesInTheFile",
+                  R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})", 3,
+                  "tensor \"a\" (bytes 62 to 64)"},
         BadHeader{"DataCut", R"({"a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]}})", 2,
                   "it is cut"}),
     [](const auto& info) { return std::string(info.param.what); });

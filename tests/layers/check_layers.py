@@ -33,6 +33,8 @@ def problem_with(
     root: Path, table: LayerTable, path: str, component: Component, header: str, quoted: bool
 ) -> str | None:
     target = resolve(root, header)
+    if target is None and quoted and path.startswith("examples/") and (root / path).with_name(header).is_file():
+        return None  # an example is a project of its own: it finds its headers beside itself
     if target is not None:
         return problem_with_own(table, path, component, target)
     if quoted or header.startswith("deepseek_train/"):

@@ -16,7 +16,8 @@ ncclDataType_t nccl_type(DType dtype) {
     case DType::kUInt8:
     case DType::kBool:
     case DType::kFloat8E4M3:
-    case DType::kFloat8E5M2: return ncclUint8;
+    case DType::kFloat8E5M2:
+    case DType::kFloat8E8M0: return ncclUint8;
   }
   throw Internal(concat("unknown DType ", static_cast<int>(dtype)));
 }

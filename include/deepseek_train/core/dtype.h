@@ -19,7 +19,8 @@ enum class DType : uint8_t {
   kUInt8,
   kBool,
   kFloat8E4M3,
-  kFloat8E5M2
+  kFloat8E5M2,
+  kFloat8E8M0  // a power of two, as a scale: 2^(byte - 127); 255 is NaN
 };
 
 // Bytes of one element.

@@ -18,6 +18,15 @@ class ReadableFile {
   virtual ~ReadableFile() = default;
   virtual const std::string& path() const = 0;
   virtual std::span<const std::byte> bytes() const = 0;
+
+  // Two hints for part of bytes(); a file that is not mapped has nothing to do.
+  // Brings the part into memory in one step, faster than page by page as touched. Throws
+  // Unavailable where it cannot be read: the file was cut after it was opened, or the disk fails.
+  // (Merely touching such bytes of a mapped file would end the process with SIGBUS.)
+  virtual void populate(std::span<const std::byte> part) const { (void)part; }
+  // The part is not needed soon: it no longer counts as memory of this process. Reading it again
+  // is allowed and brings it back.
+  virtual void release(std::span<const std::byte> part) const { (void)part; }
 };
 
 // A file being written under a temporary name. commit() syncs it and renames it into place in one

@@ -64,9 +64,14 @@ struct GgufTensor {
   std::vector<int64_t> shape;
   // As stored, aligned to general.alignment within the file. Lives as long as the GgufFile.
   std::span<const std::byte> bytes;
+  const ReadableFile* file = nullptr;
 
   int64_t num_elements() const;
 };
+
+// "/m/model.gguf: tensor \"a\" (bytes 96 to 132)", without the file for a tensor of none: for
+// errors.
+std::string describe(const GgufTensor& tensor);
 
 // Metadata: unsigned and signed integers of all widths are widened to 64 bits, floats to double.
 // Arrays of integers become int64; an array of arrays is refused when the file is opened.

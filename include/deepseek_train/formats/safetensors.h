@@ -28,7 +28,11 @@ struct TensorInfo {
 // the file has it: aligned to 8 in the files Hugging Face and we write, not in all that are valid.
 struct TensorView : TensorInfo {
   std::span<const std::byte> bytes;
+  const ReadableFile* file = nullptr;
 };
+
+// "/m/model.safetensors: tensor \"a\" (bytes 120 to 240)": for errors.
+std::string describe(const TensorView& tensor);
 
 using StringMap = std::map<std::string, std::string>;
 
@@ -44,7 +48,7 @@ class SafetensorsFile {
  public:
   // Checks the whole header: every tensor inside the file, no hole, no overlap, each as long as its
   // shape says. Throws NotFound, PermissionDenied, or DataCorruption naming the file, the place and
-  // the reason.
+  // the reason: the tensor and its range of bytes, or the header's.
   SafetensorsFile(Env& env, const std::string& path);
 
   const std::string& path() const { return file_->path(); }

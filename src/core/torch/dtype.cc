@@ -8,7 +8,7 @@
 namespace deepseek_train {
 namespace {
 
-constexpr std::array<std::pair<DType, c10::ScalarType>, 11> kPairs = {{
+constexpr std::array<std::pair<DType, c10::ScalarType>, 12> kPairs = {{
     {DType::kFloat32, c10::ScalarType::Float},
     {DType::kFloat64, c10::ScalarType::Double},
     {DType::kBFloat16, c10::ScalarType::BFloat16},
@@ -20,6 +20,7 @@ constexpr std::array<std::pair<DType, c10::ScalarType>, 11> kPairs = {{
     {DType::kBool, c10::ScalarType::Bool},
     {DType::kFloat8E4M3, c10::ScalarType::Float8_e4m3fn},
     {DType::kFloat8E5M2, c10::ScalarType::Float8_e5m2},
+    {DType::kFloat8E8M0, c10::ScalarType::Float8_e8m0fnu},
 }};
 
 }  // namespace

@@ -37,17 +37,29 @@ inline void run_interleaved(std::vector<Contender>& contenders, int repeats) {
   }
 }
 
-// One JSON object on one line: the form all benches of the project print. ratio > 1: ours is
-// better.
-inline std::string json_line(const std::string& name, double value, const std::string& peer,
-                             double peer_value, const std::string& config) {
+// One JSON object on one line: the form all benches of the project print.
+inline std::string json_line(const std::string& name, double value, const std::string& unit,
+                             const std::string& peer, double peer_value, double ratio,
+                             const std::string& config) {
   const auto number = [](double x) {
     std::string text = std::to_string(x);
     return text.substr(0, text.find('.') + 4);
   };
-  return "{\"name\": \"" + name + "\", \"value\": " + number(value) +
-         ", \"unit\": \"us\", \"peer\": \"" + peer + "\", \"peer_value\": " + number(peer_value) +
-         ", \"ratio\": " + number(peer_value / value) + ", \"config\": " + config + "}";
+  return "{\"name\": \"" + name + "\", \"value\": " + number(value) + ", \"unit\": \"" + unit +
+         "\", \"peer\": \"" + peer + "\", \"peer_value\": " + number(peer_value) +
+         ", \"ratio\": " + number(ratio) + ", \"config\": " + config + "}";
+}
+
+// Of times in microseconds. ratio > 1: ours is better.
+inline std::string json_line(const std::string& name, double value, const std::string& peer,
+                             double peer_value, const std::string& config) {
+  return json_line(name, value, "us", peer, peer_value, peer_value / value, config);
+}
+
+// Of rates in GB/s. ratio > 1: ours is better.
+inline std::string json_rate_line(const std::string& name, double value, const std::string& peer,
+                                  double peer_value, const std::string& config) {
+  return json_line(name, value, "GB/s", peer, peer_value, value / peer_value, config);
 }
 
 }  // namespace deepseek_train::bench
