@@ -44,7 +44,9 @@ Document tokenize_record(const TextRecord& record, const TokenizeFn& tokenize,
   if (options.bos_id) append_tokens(document, {*options.bos_id}, false, record.place);
   for (const Segment& segment : record.segments)
     append_tokens(document, tokenize(segment.text), segment.loss, record.place);
-  if (options.eos_id && record.segments.back().loss)
+  const bool ends_by_itself = options.eos_id && !document.tokens.empty() &&
+                              document.tokens.back() == static_cast<uint32_t>(*options.eos_id);
+  if (options.eos_id && record.segments.back().loss && !ends_by_itself)
     append_tokens(document, {*options.eos_id}, true, record.place);
   return document;
 }

@@ -14,8 +14,9 @@ data::PrepareResult write_store(const JobContext& context, const text::Tokenizer
   options.max_length = recipe.data.max_length;
   options.tokenizer_sha256 = tokenizer.sha256();
   options.provenance = {{"model", recipe.model_name_or_path}};
+  auto render_chat = render_for_training(tokenizer, text::parse_think_policy(recipe.data.think));
   auto result = data::prepare(
-      context.env, sources_of(recipe.data, recipe.data.train, render_for_training(tokenizer)),
+      context.env, sources_of(recipe.data, recipe.data.train, std::move(render_chat)),
       [&](std::string_view text) { return tokenizer.encode(text); }, options, train_store(recipe));
   log_info("prepared ", train_store(recipe), ": ", result.documents, " documents, ", result.tokens,
            " tokens, ", result.loss_tokens, " of them trained on, ", result.truncated,

@@ -19,7 +19,8 @@ using TokenizeFn = std::function<std::vector<int32_t>(std::string_view)>;
 struct PrepareOptions {
   // Put before every document, without loss.
   std::optional<int32_t> bos_id;
-  // Put after every document whose last segment has loss, with loss: the model learns to stop.
+  // Put after every document whose last segment has loss, with loss: the model learns to stop. A
+  // document that ends with it already (a chat template wrote it) gets no second one.
   std::optional<int32_t> eos_id;
   // Tokens; the end of a longer document is cut off. 0: no limit.
   int64_t max_length = 0;
