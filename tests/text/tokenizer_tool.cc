@@ -1,5 +1,6 @@
 // For the Python tests: the tokenizer and the chat templates as a program. One JSON value a line on
-// standard input, one answer a line. MODEL is a GGUF file or a folder with tokenizer.json.
+// standard input, one answer a line. MODEL is a GGUF file, a .tiktoken file (split as Llama 3's) or
+// a folder with tokenizer.json.
 //   tokenizer_tool MODEL encode          a string -> its ids
 //   tokenizer_tool MODEL encode-as-text  the same without parsing special tokens
 //   tokenizer_tool MODEL decode          ids -> the text; bytes that are no UTF-8 are replaced
@@ -42,8 +43,9 @@ Tokenizer tokenizer_of_gguf(const std::string& path) {
 }
 
 Tokenizer load(const std::string& model) {
-  return model.ends_with(".gguf") ? tokenizer_of_gguf(model)
-                                  : Tokenizer::from_folder(posix_env(), model);
+  if (model.ends_with(".gguf")) return tokenizer_of_gguf(model);
+  if (model.ends_with(".tiktoken")) return Tokenizer::from_file(posix_env(), model, "llama-bpe");
+  return Tokenizer::from_folder(posix_env(), model);
 }
 
 template <typename Answer>

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "deepseek_train/core/env.h"
+#include "deepseek_train/data/dataset.h"
 #include "deepseek_train/data/sources.h"
 
 namespace deepseek_train::data {
@@ -35,6 +36,13 @@ struct PrepareResult {
   int64_t loss_tokens = 0;
   int64_t truncated = 0;  // documents cut to max_length
 };
+
+// The record's tokens and the spans that are trained on, of any length: the segments are tokenized
+// one by one, with bos and eos as the options say.
+Document make_document(const TextRecord& record, const TokenizeFn& tokenize,
+                       const PrepareOptions& options);
+// Cuts the document's end off; `max_length` 0: nothing. Whether there was anything to cut.
+bool truncate_document(Document& document, int64_t max_length);
 
 // Tokenizes every record and writes the token store `output_path` in one step, nothing on an error.
 // Segments are tokenized one by one and joined: the boundary between prompt and answer is exact,
