@@ -49,7 +49,7 @@ void Encoder::encode_utf8(std::string_view text) {
 }
 
 std::string_view Encoder::normalize(std::string_view text) {
-  if (!pipeline_.nfc) return text;
+  if (!pipeline_.nfc || is_nfc_inert(text)) return text;
   return scratch_.storage.emplace_back(to_nfc(text));
 }
 

@@ -79,19 +79,6 @@ bool is_in(const CodePoints (&ranges)[N], char32_t code_point) {
 
 bool is_newer(char32_t code_point) { return code_point >= 0x7fd && is_in(kNewer, code_point); }
 
-bool is_inert(std::string_view text) {
-  for (size_t i = 0; i < text.size();) {
-    if (static_cast<unsigned char>(text[i]) < 0xcc) {  // below U+0300
-      ++i;
-      continue;
-    }
-    const auto [code_point, length] = decode_utf8(text.substr(i));
-    if (!is_in(kInert, code_point)) return false;
-    i += std::max<size_t>(length, 1);
-  }
-  return true;
-}
-
 void append_composed(std::string_view text, std::string& result) {
   if (text.empty()) return;
   utf8proc_uint8_t* mapped = nullptr;
@@ -173,8 +160,21 @@ bool is_word_char(char32_t code_point) {
   }
 }
 
+bool is_nfc_inert(std::string_view text) {
+  for (size_t i = 0; i < text.size();) {
+    if (static_cast<unsigned char>(text[i]) < 0xcc) {  // below U+0300
+      ++i;
+      continue;
+    }
+    const auto [code_point, length] = decode_utf8(text.substr(i));
+    if (!is_in(kInert, code_point)) return false;
+    i += std::max<size_t>(length, 1);
+  }
+  return true;
+}
+
 std::string to_nfc(std::string_view text) {
-  if (is_inert(text)) return std::string(text);
+  if (is_nfc_inert(text)) return std::string(text);
   std::string result;
   size_t done = 0, position = 0;
   while (position < text.size()) {
