@@ -26,3 +26,4 @@
 #include "deepseek_train/tuning/job.h"
 #include "deepseek_train/tuning/model_loader.h"
 #include "deepseek_train/tuning/run_log.h"
+#include "deepseek_train/tuning/sample.h"

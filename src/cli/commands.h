@@ -18,5 +18,7 @@ void add_evaluate_command(CLI::App& app, Command& run);
 void add_export_command(CLI::App& app, Command& run);
 void add_generate_command(CLI::App& app, Command& run);
 void add_info_command(CLI::App& app, Command& run);
+void add_inspect_command(CLI::App& app, Command& run);
+void add_tokenize_command(CLI::App& app, Command& run);
 
 }  // namespace deepseek_train::cli

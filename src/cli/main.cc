@@ -17,13 +17,17 @@ int main(int argc, char** argv) {
       "  deepseek-train evaluate runs/quickstart/export/w8a8 --text notes.txt --json\n"
       "  deepseek-train generate runs/quickstart/export/bf16 --prompt 'Software: plays "
       "chess\\nSection:'\n"
-      "  deepseek-train info model.gguf");
+      "  deepseek-train info model.gguf\n"
+      "  deepseek-train inspect examples/routing/quickstart.yaml            a record with its loss "
+      "mask");
   cli::Command run;
   cli::add_job_commands(app, run);
   cli::add_evaluate_command(app, run);
   cli::add_export_command(app, run);
   cli::add_generate_command(app, run);
   cli::add_info_command(app, run);
+  cli::add_inspect_command(app, run);
+  cli::add_tokenize_command(app, run);
   CLI11_PARSE(app, argc, argv);
   return cli::Session().run(run);
 }

@@ -28,27 +28,6 @@ void append_tokens(Document& document, const std::vector<int32_t>& tokens, bool 
     document.loss_spans.push_back({begin, end});
 }
 
-// Cuts the document's end off. True if there was anything to cut.
-bool truncate(Document& document, int64_t max_length) {
-  if (max_length == 0 || static_cast<int64_t>(document.tokens.size()) <= max_length) return false;
-  document.tokens.resize(static_cast<size_t>(max_length));
-  auto& spans = document.loss_spans;
-  while (!spans.empty() && spans.back().begin >= max_length) spans.pop_back();
-  if (!spans.empty()) spans.back().end = std::min(spans.back().end, max_length);
-  return true;
-}
-
-Document tokenize_record(const TextRecord& record, const TokenizeFn& tokenize,
-                         const PrepareOptions& options) {
-  Document document;
-  if (options.bos_id) append_tokens(document, {*options.bos_id}, false, record.place);
-  for (const Segment& segment : record.segments)
-    append_tokens(document, tokenize(segment.text), segment.loss, record.place);
-  if (options.eos_id && record.segments.back().loss)
-    append_tokens(document, {*options.eos_id}, true, record.place);
-  return document;
-}
-
 json describe_sources(Env& env, const SourceOptions& sources) {
   json files = json::array();
   for (const std::string& path : sources.paths) {
@@ -95,6 +74,28 @@ void check_learns(const Document& document, const TextRecord& record, bool cut,
 
 }  // namespace
 
+bool truncate_document(Document& document, int64_t max_length) {
+  if (max_length == 0 || static_cast<int64_t>(document.tokens.size()) <= max_length) return false;
+  document.tokens.resize(static_cast<size_t>(max_length));
+  auto& spans = document.loss_spans;
+  while (!spans.empty() && spans.back().begin >= max_length) spans.pop_back();
+  if (!spans.empty()) spans.back().end = std::min(spans.back().end, max_length);
+  return true;
+}
+
+Document make_document(const TextRecord& record, const TokenizeFn& tokenize,
+                       const PrepareOptions& options) {
+  Document document;
+  if (options.bos_id) append_tokens(document, {*options.bos_id}, false, record.place);
+  for (const Segment& segment : record.segments)
+    append_tokens(document, tokenize(segment.text), segment.loss, record.place);
+  const bool ends_by_itself = options.eos_id && !document.tokens.empty() &&
+                              document.tokens.back() == static_cast<uint32_t>(*options.eos_id);
+  if (options.eos_id && record.segments.back().loss && !ends_by_itself)
+    append_tokens(document, {*options.eos_id}, true, record.place);
+  return document;
+}
+
 PrepareResult prepare(Env& env, const SourceOptions& sources, const TokenizeFn& tokenize,
                       const PrepareOptions& options, const std::string& output_path) {
   DST_CHECK(options.max_length >= 0, "max_length is ", options.max_length,
@@ -103,8 +104,8 @@ PrepareResult prepare(Env& env, const SourceOptions& sources, const TokenizeFn& 
   json files = describe_sources(env, sources);
   PrepareResult result;
   for_each_record(env, sources, [&](const TextRecord& record) {
-    Document document = tokenize_record(record, tokenize, options);
-    const bool cut = truncate(document, options.max_length);
+    Document document = make_document(record, tokenize, options);
+    const bool cut = truncate_document(document, options.max_length);
     check_learns(document, record, cut, options.max_length);
     writer.append(document);
     result.truncated += cut;

@@ -8,8 +8,8 @@
 namespace deepseek_train::text {
 namespace {
 
-// Up to this many symbols, looking at all pairs anew after each merge is faster than a heap.
-constexpr size_t kShortWord = 24;
+// Up to this many symbols, looking at all ranks after each merge is faster than a heap.
+constexpr size_t kShortWord = 96;
 
 // A pair that may merge; stale once one of the two has merged elsewhere.
 struct Candidate {
@@ -57,6 +57,11 @@ Bpe::Bpe(const TokenizerModel& model) : merges_(model.merges.size()) {
     merges_.insert(find_part(ids, left, i), find_part(ids, right, i),
                    {static_cast<uint32_t>(i), result});
   }
+  byte_merges_.resize(256 * 256);
+  for (size_t left = 0; left < 256; ++left)
+    for (size_t right = 0; right < 256; ++right)
+      if (id_of_byte_[left] >= 0 && id_of_byte_[right] >= 0)
+        byte_merges_[256 * left + right] = merges_.find(id_of_byte_[left], id_of_byte_[right]);
   if (!model.ignore_merges) return;
   for (const auto& [token, id] : ids)
     if (auto bytes = bytes_of_token(token)) whole_words_.emplace(std::move(*bytes), id);
@@ -64,35 +69,46 @@ Bpe::Bpe(const TokenizerModel& model) : merges_(model.merges.size()) {
 
 void Bpe::encode(std::string_view word, std::vector<int32_t>& ids) const {
   if (!whole_words_.empty()) {
-    if (auto found = whole_words_.find(std::string(word)); found != whole_words_.end())
+    if (auto found = whole_words_.find(word); found != whole_words_.end())
       return ids.push_back(found->second);
   }
-  size_t begin = ids.size();
+  const size_t begin = ids.size();
+  if (word.size() <= kShortWord) return merge_short(word, ids);
   for (char c : word) {
     int32_t id = id_of_byte_[static_cast<unsigned char>(c)];
     if (id >= 0) ids.push_back(id);
   }
-  if (ids.size() - begin <= kShortWord) {
-    merge_short(ids, begin);
-  } else {
-    merge_long(ids, begin);
-  }
+  merge_long(ids, begin);
 }
 
-void Bpe::merge_short(std::vector<int32_t>& ids, size_t begin) const {
-  while (true) {
-    Merge best;
-    size_t best_position = 0;
-    for (size_t i = begin; i + 1 < ids.size(); ++i) {
-      Merge merge = merges_.find(ids[i], ids[i + 1]);
-      if (merge.rank >= best.rank) continue;
-      best = merge;
-      best_position = i;
-    }
-    if (best.result < 0) return;
-    ids[best_position] = best.result;
-    ids.erase(ids.begin() + static_cast<std::ptrdiff_t>(best_position) + 1);
+// Ranks stand beside the symbols, so that a merge asks the table only for the two pairs it makes.
+void Bpe::merge_short(std::string_view word, std::vector<int32_t>& ids) const {
+  std::array<int32_t, kShortWord> symbols;
+  std::array<Merge, kShortWord + 1> merges;  // of symbol i with the next
+  size_t count = 0;
+  int previous = -1;
+  for (char c : word) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (id_of_byte_[byte] < 0) continue;
+    if (previous >= 0) merges[count - 1] = byte_merges_[static_cast<size_t>(previous) * 256 + byte];
+    symbols[count++] = id_of_byte_[byte];
+    previous = byte;
   }
+  while (count > 1) {
+    size_t best = 0;
+    for (size_t i = 1; i + 1 < count; ++i)
+      if (merges[i].rank < merges[best].rank) best = i;
+    if (merges[best].result < 0) break;
+    symbols[best] = merges[best].result;
+    --count;
+    for (size_t i = best + 1; i < count; ++i) {
+      symbols[i] = symbols[i + 1];
+      merges[i] = merges[i + 1];
+    }
+    if (best > 0) merges[best - 1] = merges_.find(symbols[best - 1], symbols[best]);
+    if (best + 1 < count) merges[best] = merges_.find(symbols[best], symbols[best + 1]);
+  }
+  ids.insert(ids.end(), symbols.begin(), symbols.begin() + static_cast<std::ptrdiff_t>(count));
 }
 
 // The symbols form a linked list; a heap holds every pair that may merge. A merge makes at most two

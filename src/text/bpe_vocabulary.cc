@@ -1,9 +1,9 @@
 #include "src/text/bpe_vocabulary.h"
 
-#include <array>
 #include <unordered_set>
 
 #include "deepseek_train/core/error.h"
+#include "src/text/tokenizer_patterns.h"
 
 namespace deepseek_train::text {
 namespace {
@@ -12,23 +12,13 @@ namespace {
 constexpr int kControl = 3;
 constexpr int kUserDefined = 4;
 
-constexpr const char* kLlama3Pattern =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-// Llama 3's with single digits.
-constexpr const char* kQwen2Pattern =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-// DeepSeek V3's three, applied one after another: digits; Chinese and kana; the rest.
-constexpr std::array<const char*, 3> kDeepSeekV3Patterns = {
-    R"(\p{N}{1,3})", "[一-龥぀-ゟ゠-ヿ]+",
-    R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"};
-
 constexpr const char* kKnownNames =
     "smollm, gpt-2, qwen2, deepseek-r1-qwen, llama-bpe, deepseek-v3";
 
 // What llama.cpp's name for a pre-tokenizer stands for in Hugging Face's terms.
 void set_pipeline(const std::string& pre, TokenizerModel& model) {
-  auto split = [&](const char* pattern) {
-    model.pre_tokenizer.emplace_back(SplitStep{.pattern = pattern});
+  auto split = [&](std::string_view pattern) {
+    model.pre_tokenizer.emplace_back(SplitStep{.pattern = std::string(pattern)});
   };
   bool gpt2_regex = false;
   if (pre == "smollm") {
@@ -43,7 +33,7 @@ void set_pipeline(const std::string& pre, TokenizerModel& model) {
     model.ignore_merges = true;
     split(kLlama3Pattern);
   } else if (pre == "deepseek-v3") {
-    for (const char* pattern : kDeepSeekV3Patterns) split(pattern);
+    for (auto pattern : {kDigitGroupsPattern, kChinesePattern, kDeepSeekV3Pattern}) split(pattern);
   } else {
     throw InvalidArgument(concat("the GGUF file's pre-tokenizer is \"", pre, "\"; known: ",
                                  kKnownNames, "; use a model folder with tokenizer.json instead"));

@@ -49,7 +49,7 @@ void Encoder::encode_utf8(std::string_view text) {
 }
 
 std::string_view Encoder::normalize(std::string_view text) {
-  if (!pipeline_.nfc) return text;
+  if (!pipeline_.nfc || is_nfc_inert(text)) return text;
   return scratch_.storage.emplace_back(to_nfc(text));
 }
 
@@ -66,18 +66,12 @@ void Encoder::encode_normalized(std::string_view text) {
   }
 }
 
-// A word that came before has its ids further up in the result.
 void Encoder::encode_word(std::string_view word) {
-  constexpr size_t kMaxKept = 64;
-  if (word.size() > kMaxKept) return pipeline_.bpe.encode(word, ids_);
-  auto [known, is_new] = known_words_.try_emplace(word);
-  if (is_new) {
-    size_t begin = ids_.size();
-    pipeline_.bpe.encode(word, ids_);
-    known->second = {begin, ids_.size()};
-    return;
-  }
-  for (size_t i = known->second.begin; i < known->second.end; ++i) ids_.push_back(int32_t{ids_[i]});
+  if (word.size() > WordCache::kMaxBytes) return pipeline_.bpe.encode(word, ids_);
+  if (pipeline_.words.find(word, ids_)) return;
+  const size_t begin = ids_.size();
+  pipeline_.bpe.encode(word, ids_);
+  pipeline_.words.insert(word, std::span<const int32_t>(ids_).subspan(begin));
 }
 
 }  // namespace deepseek_train::text

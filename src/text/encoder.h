@@ -3,17 +3,17 @@
 
 #include <cstdint>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "src/text/added_tokens.h"
 #include "src/text/bpe.h"
 #include "src/text/pre_tokenizer.h"
 #include "src/text/tokenizer_model.h"
+#include "src/text/word_cache.h"
 
 namespace deepseek_train::text {
 
-// The stages, built once. Immutable and thread-safe.
+// The stages, built once. Thread-safe: only the cache changes.
 struct Pipeline {
   explicit Pipeline(const TokenizerModel& model);
 
@@ -22,6 +22,7 @@ struct Pipeline {
   bool nfc;
   PreTokenizer pre_tokenizer;
   Bpe bpe;
+  mutable WordCache words;
 };
 
 // One pass through the pipeline, with its working memory. Used once, by one thread.
@@ -42,7 +43,6 @@ class Encoder {
   const Pipeline& pipeline_;
   bool parse_special_;
   PreTokenizerScratch scratch_;
-  std::unordered_map<std::string_view, Span> known_words_;  // to a range of ids_
   std::vector<int32_t> ids_;
 };
 

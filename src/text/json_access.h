@@ -1,6 +1,8 @@
 // Checked access to parsed JSON, with errors that name the key.
 #pragma once
 
+#include <algorithm>
+#include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -30,6 +32,16 @@ inline const Json& value_or_null(const Json& object, const char* key) {
   if (!object.is_object()) return null;
   auto found = object.find(key);
   return found == object.end() ? null : *found;
+}
+
+// Throws InvalidArgument naming a key of `object` that is not among `known`: what it asks for would
+// be left out without a word.
+inline void check_keys(const Json& object, std::string_view what,
+                       std::initializer_list<std::string_view> known) {
+  if (!object.is_object()) return;
+  for (const auto& [key, value] : object.items())
+    DST_CHECK(std::find(known.begin(), known.end(), key) != known.end(), what, " has the key \"",
+              key, "\", which is not known; it was made by a newer library");
 }
 
 inline const Json& require_array(const Json& json, std::string_view what) {

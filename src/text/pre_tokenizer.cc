@@ -1,15 +1,9 @@
 #include "src/text/pre_tokenizer.h"
 
-#include <algorithm>
-
-#include "src/text/unicode.h"
+#include "src/text/tokenizer_patterns.h"
 
 namespace deepseek_train::text {
 namespace {
-
-// GPT-2's pattern, part of the ByteLevel pre-tokenizer by definition.
-constexpr std::string_view kGpt2Pattern =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 // A stretch of the text that matched, or one between matches.
 struct Piece {
@@ -50,14 +44,6 @@ void find_literal(std::string_view text, std::string_view literal, std::vector<S
     matches.push_back({at, at + literal.size()});
 }
 
-void find_numerals(std::string_view text, std::vector<Span>& matches) {
-  for (size_t position = 0; position < text.size();) {
-    auto [code_point, length] = decode_utf8(text.substr(position));
-    if (is_numeral(code_point)) matches.push_back({position, position + length});
-    position += std::max<size_t>(length, 1);
-  }
-}
-
 }  // namespace
 
 PreTokenizer::PreTokenizer(const std::vector<PreTokenizerStep>& steps) {
@@ -65,18 +51,28 @@ PreTokenizer::PreTokenizer(const std::vector<PreTokenizerStep>& steps) {
 }
 
 PreTokenizer::Step PreTokenizer::prepare(const PreTokenizerStep& step) {
+  if (const auto* split = std::get_if<SplitStep>(&step)) return prepare(*split);
   Step prepared;
-  if (const auto* split = std::get_if<SplitStep>(&step)) {
-    if (split->is_regex) prepared.regex.emplace(split->pattern);
-    if (!split->is_regex) prepared.literal = split->pattern;
-    prepared.behavior = split->behavior;
-    prepared.invert = split->invert;
-  } else if (const auto* digits = std::get_if<DigitsStep>(&step)) {
-    prepared.digits = true;
-    prepared.behavior = digits->individual ? SplitBehavior::kIsolated : SplitBehavior::kContiguous;
+  if (const auto* digits = std::get_if<DigitsStep>(&step)) {
+    prepared.scan = digits_scanner(digits->individual);
   } else if (const auto* byte_level = std::get_if<ByteLevelStep>(&step)) {
-    if (byte_level->use_regex) prepared.regex.emplace(kGpt2Pattern);
+    if (byte_level->use_regex) prepared.scan = find_word_scanner(kGpt2Pattern);
     prepared.add_prefix_space = byte_level->add_prefix_space;
+  }
+  return prepared;
+}
+
+// A scanner gives matches and what lies between them alike, as an isolating split needs them.
+PreTokenizer::Step PreTokenizer::prepare(const SplitStep& split) {
+  Step prepared;
+  prepared.behavior = split.behavior;
+  prepared.invert = split.invert;
+  if (!split.is_regex) {
+    prepared.literal = split.pattern;
+  } else {
+    if (split.behavior == SplitBehavior::kIsolated)
+      prepared.scan = find_word_scanner(split.pattern);
+    if (prepared.scan == nullptr) prepared.regex.emplace(split.pattern);
   }
   return prepared;
 }
@@ -85,12 +81,19 @@ void PreTokenizer::find(const Step& step, std::string_view text, PreTokenizerScr
   scratch.matches.clear();
   if (step.regex) step.regex->find_all(text, scratch.regex, scratch.matches);
   if (!step.literal.empty()) find_literal(text, step.literal, scratch.matches);
-  if (step.digits) find_numerals(text, scratch.matches);
 }
 
 void PreTokenizer::apply(const Step& step, std::string_view text, PreTokenizerScratch& scratch) {
   if (step.add_prefix_space && !text.starts_with(' '))
     text = scratch.storage.emplace_back(std::string(" ").append(text));
+  if (step.scan != nullptr) {
+    for (size_t begin = 0, end = 0; begin < text.size(); begin = end) {
+      end = step.scan(text, begin);
+      scratch.next_words.push_back(text.substr(begin, end - begin));
+    }
+    return;
+  }
+  if (!step.regex && step.literal.empty()) return scratch.next_words.push_back(text);
   find(step, text, scratch);
   auto pieces = pieces_of(text, scratch.matches, step.invert);
   Span joined;

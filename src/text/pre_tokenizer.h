@@ -9,6 +9,7 @@
 
 #include "src/text/regex.h"
 #include "src/text/tokenizer_model.h"
+#include "src/text/word_scanner.h"
 
 namespace deepseek_train::text {
 
@@ -35,14 +36,15 @@ class PreTokenizer {
  private:
   // One step made ready: what it finds, and what becomes of it.
   struct Step {
+    WordScanner scan = nullptr;
     std::optional<Regex> regex;
     std::string literal;
-    bool digits = false;
     bool add_prefix_space = false;
     SplitBehavior behavior = SplitBehavior::kIsolated;
     bool invert = false;
   };
   static Step prepare(const PreTokenizerStep& step);
+  static Step prepare(const SplitStep& split);
   static void find(const Step& step, std::string_view text, PreTokenizerScratch& scratch);
   static void apply(const Step& step, std::string_view text, PreTokenizerScratch& scratch);
 

@@ -51,14 +51,33 @@ Tokenizer Tokenizer::from_json(std::string_view tokenizer_json,
 }
 
 Tokenizer Tokenizer::from_folder(Env& env, const std::string& folder) {
-  auto path = join_path(folder, "tokenizer.json");
+  return from_file(env, join_path(folder, "tokenizer.json"));
+}
+
+namespace {
+
+TokenizerModel read_model(Env& env, std::string& path) {
+  const std::string folder = path.substr(0, path.find_last_of('/') + 1);
+  auto model = parse_tokenizer_json(read_text(env, path));
+  path = folder + "tokenizer_config.json";
+  if (env.exists(path)) apply_tokenizer_config(read_text(env, path), model);
+  path = folder + "chat_template.jinja";
+  if (env.exists(path)) model.chat_template = read_text(env, path);
+  return model;
+}
+
+}  // namespace
+
+Tokenizer Tokenizer::from_file(Env& env, const std::string& file, const std::string& pre) {
+  std::string path = file;  // of what is being read
   try {
-    auto model = parse_tokenizer_json(read_text(env, path));
-    path = join_path(folder, "tokenizer_config.json");
-    if (env.exists(path)) apply_tokenizer_config(read_text(env, path), model);
-    path = join_path(folder, "chat_template.jinja");
-    if (env.exists(path)) model.chat_template = read_text(env, path);
-    return Tokenizer(std::move(model));
+    const bool is_tiktoken = path.ends_with(".tiktoken");
+    DST_CHECK(is_tiktoken != pre.empty(),
+              is_tiktoken ? "a .tiktoken file does not say how text is split: name it (qwen2, "
+                            "llama-bpe, ...)"
+                          : "this file says itself how text is split; do not name it");
+    if (is_tiktoken) return from_vocabulary(parse_tiktoken(read_text(env, path), pre));
+    return Tokenizer(read_model(env, path));
   } catch (const DataCorruption& error) {
     throw DataCorruption(concat(path, ": ", error.what()));
   } catch (const InvalidArgument& error) {

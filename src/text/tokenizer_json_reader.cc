@@ -68,6 +68,9 @@ void parse_bpe(const Json& bpe, TokenizerModel& model) {
   // Old files leave the type out.
   if (type != "BPE" && !(type.empty() && bpe.contains("merges")))
     throw_unsupported("model", type, "BPE");
+  check_keys(bpe, "the tokenizer's model",
+             {"type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
+              "fuse_unk", "byte_fallback", "ignore_merges", "vocab", "merges"});
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix", "unk_token"}) {
     auto value = string_or_empty(bpe, key);
     if (!value.empty()) throw_unsupported(concat("model.", key), value, "none");
@@ -86,6 +89,8 @@ void parse_bpe(const Json& bpe, TokenizerModel& model) {
 void parse_added_tokens(const Json& tokens, TokenizerModel& model) {
   if (tokens.is_null()) return;
   for (const auto& json : require_array(tokens, "the tokenizer's added_tokens")) {
+    check_keys(json, "an added token",
+               {"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"});
     AddedToken token;
     token.content = require_string(value_or_null(json, "content"), "an added token's content");
     DST_CHECK_AS(DataCorruption, !token.content.empty(), "an added token is the empty string");
@@ -127,6 +132,7 @@ SplitBehavior parse_behavior(const std::string& name) {
 }
 
 SplitStep parse_split(const Json& json) {
+  check_keys(json, "a Split", {"type", "pattern", "behavior", "invert"});
   SplitStep step;
   const Json& pattern = value_or_null(json, "pattern");
   step.is_regex = !value_or_null(pattern, "Regex").is_null();
@@ -152,8 +158,10 @@ void parse_pre_tokenizer(const Json& json, TokenizerModel& model) {
   } else if (type == "Split") {
     model.pre_tokenizer.emplace_back(parse_split(json));
   } else if (type == "Digits") {
+    check_keys(json, "a Digits", {"type", "individual_digits"});
     model.pre_tokenizer.emplace_back(DigitsStep{bool_or(json, "individual_digits", false)});
   } else if (type == "ByteLevel") {
+    check_keys(json, "a ByteLevel", {"type", "add_prefix_space", "trim_offsets", "use_regex"});
     model.pre_tokenizer.emplace_back(
         ByteLevelStep{bool_or(json, "add_prefix_space", true), bool_or(json, "use_regex", true)});
   } else {
@@ -227,6 +235,9 @@ std::string chat_template(const Json& value) {
 
 TokenizerModel parse_tokenizer_json(std::string_view text) {
   Json json = parse_json_object(text, "tokenizer.json");
+  check_keys(json, "tokenizer.json",
+             {"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer",
+              "post_processor", "decoder", "model"});
   TokenizerModel model;
   parse_bpe(value_or_null(json, "model"), model);
   parse_added_tokens(value_or_null(json, "added_tokens"), model);

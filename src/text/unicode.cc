@@ -46,6 +46,50 @@ size_t invalid_prefix(std::string_view text) {
   return position;
 }
 
+struct CodePoints {
+  char32_t first, last;
+};
+
+// Characters that form C leaves as they are, whatever stands beside them: most of what is written.
+constexpr CodePoints kInert[] = {
+    {0x0, 0x2ff},     {0x400, 0x482},   {0x2010, 0x2027}, {0x2030, 0x205e},   {0x2190, 0x2199},
+    {0x2460, 0x2adb}, {0x3001, 0x3029}, {0x3041, 0x3096}, {0x30a1, 0x30ff},   {0x3400, 0x4dbf},
+    {0x4e00, 0x9fff}, {0xac00, 0xd7a3}, {0xff01, 0xff60}, {0x1f300, 0x1faff}, {0x20000, 0x2a6df}};
+
+// What Unicode 10 and later added of characters that form C moves or composes. Hugging Face's
+// normalizer keeps to Unicode 9: to it these are letters like others, and ids must be its.
+constexpr CodePoints kNewer[] = {
+    {0x7fd, 0x7fd},     {0x898, 0x89f},     {0x8ca, 0x8d3},     {0x9fe, 0x9fe},
+    {0xc3c, 0xc3c},     {0xd3b, 0xd3c},     {0xeba, 0xeba},     {0xece, 0xece},
+    {0x1715, 0x1715},   {0x1abf, 0x1ace},   {0x1df6, 0x1dfa},   {0xa82c, 0xa82c},
+    {0x10d24, 0x10d27}, {0x10eab, 0x10eac}, {0x10efd, 0x10eff}, {0x10f46, 0x10f50},
+    {0x10f82, 0x10f85}, {0x11070, 0x11070}, {0x1133b, 0x1133b}, {0x1145e, 0x1145e},
+    {0x11839, 0x1183a}, {0x11930, 0x11930}, {0x11938, 0x11938}, {0x1193d, 0x1193e},
+    {0x11943, 0x11943}, {0x119e0, 0x119e0}, {0x11a34, 0x11a34}, {0x11a47, 0x11a47},
+    {0x11a99, 0x11a99}, {0x11d42, 0x11d42}, {0x11d44, 0x11d45}, {0x11d97, 0x11d97},
+    {0x11f41, 0x11f42}, {0x16ff0, 0x16ff1}, {0x1e130, 0x1e136}, {0x1e2ae, 0x1e2ae},
+    {0x1e2ec, 0x1e2ef}, {0x1e4ec, 0x1e4ef}};
+
+template <size_t N>
+bool is_in(const CodePoints (&ranges)[N], char32_t code_point) {
+  for (const auto& range : ranges)
+    if (code_point <= range.last) return code_point >= range.first;
+  return false;
+}
+
+bool is_newer(char32_t code_point) { return code_point >= 0x7fd && is_in(kNewer, code_point); }
+
+void append_composed(std::string_view text, std::string& result) {
+  if (text.empty()) return;
+  utf8proc_uint8_t* mapped = nullptr;
+  auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
+                             static_cast<utf8proc_ssize_t>(text.size()), &mapped,
+                             static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+  std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(mapped, &std::free);
+  DST_CHECK_AS(Internal, length >= 0, "Unicode normalization failed: ", utf8proc_errmsg(length));
+  result.append(reinterpret_cast<const char*>(mapped), static_cast<size_t>(length));
+}
+
 }  // namespace
 
 DecodedChar decode_utf8(std::string_view text) {
@@ -116,19 +160,34 @@ bool is_word_char(char32_t code_point) {
   }
 }
 
+bool is_nfc_inert(std::string_view text) {
+  for (size_t i = 0; i < text.size();) {
+    if (static_cast<unsigned char>(text[i]) < 0xcc) {  // below U+0300
+      ++i;
+      continue;
+    }
+    const auto [code_point, length] = decode_utf8(text.substr(i));
+    if (!is_in(kInert, code_point)) return false;
+    i += std::max<size_t>(length, 1);
+  }
+  return true;
+}
+
 std::string to_nfc(std::string_view text) {
-  // Everything below U+0300 (lead bytes up to CB) is in form C by itself and combines with nothing
-  // before it.
-  bool unchanged = std::all_of(text.begin(), text.end(),
-                               [](char c) { return static_cast<unsigned char>(c) < 0xcc; });
-  if (unchanged) return std::string(text);
-  utf8proc_uint8_t* mapped = nullptr;
-  auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                             static_cast<utf8proc_ssize_t>(text.size()), &mapped,
-                             static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
-  std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(mapped, &std::free);
-  DST_CHECK_AS(Internal, length >= 0, "Unicode normalization failed: ", utf8proc_errmsg(length));
-  return std::string(reinterpret_cast<const char*>(mapped), static_cast<size_t>(length));
+  if (is_nfc_inert(text)) return std::string(text);
+  std::string result;
+  size_t done = 0, position = 0;
+  while (position < text.size()) {
+    const auto [code_point, length] = decode_utf8(text.substr(position));
+    if (is_newer(code_point)) {
+      append_composed(text.substr(done, position - done), result);
+      result += text.substr(position, length);
+      done = position + length;
+    }
+    position += std::max<size_t>(length, 1);
+  }
+  append_composed(text.substr(done), result);
+  return result;
 }
 
 }  // namespace deepseek_train::text

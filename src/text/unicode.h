@@ -33,7 +33,10 @@ bool is_white_space(char32_t code_point);
 // Unicode.
 bool is_word_char(char32_t code_point);
 
-// Normalization form C. `text` must be valid UTF-8.
+// Whether the text is in form C by characters that nothing can change: true for most of what is
+// written, found without making it anew.
+bool is_nfc_inert(std::string_view text);
+// Normalization form C, of Unicode 9 as in Hugging Face's library. `text` must be valid UTF-8.
 std::string to_nfc(std::string_view text);
 
 }  // namespace deepseek_train::text

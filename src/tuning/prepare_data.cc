@@ -1,7 +1,7 @@
 #include "deepseek_train/core/log.h"
 #include "deepseek_train/models/checkpoint.h"
-#include "deepseek_train/tuning/chat_records.h"
 #include "deepseek_train/tuning/job.h"
+#include "src/tuning/prepare_options.h"
 #include "src/tuning/run_files.h"
 
 namespace deepseek_train::tuning {
@@ -9,14 +9,11 @@ namespace {
 
 data::PrepareResult write_store(const JobContext& context, const text::Tokenizer& tokenizer) {
   const auto& recipe = context.recipe;
-  data::PrepareOptions options;
-  options.eos_id = tokenizer.eos_id();
-  options.max_length = recipe.data.max_length;
+  auto options = prepare_options(recipe, tokenizer);
   options.tokenizer_sha256 = tokenizer.sha256();
   options.provenance = {{"model", recipe.model_name_or_path}};
-  auto result = data::prepare(
-      context.env, sources_of(recipe.data, recipe.data.train, render_for_training(tokenizer)),
-      [&](std::string_view text) { return tokenizer.encode(text); }, options, train_store(recipe));
+  auto result = data::prepare(context.env, training_sources(recipe, tokenizer),
+                              tokenize_with(tokenizer), options, train_store(recipe));
   log_info("prepared ", train_store(recipe), ": ", result.documents, " documents, ", result.tokens,
            " tokens, ", result.loss_tokens, " of them trained on, ", result.truncated,
            " documents cut to ", recipe.data.max_length);

@@ -121,6 +121,7 @@ void read_data(Section& section, DataRecipe& data) {
   section.read_one_of("format", data.format, {"auto", "text", "jsonl", "csv"});
   section.read("prompt", data.prompt);
   section.read("answer", data.answer);
+  section.read_one_of("think", data.think, {"keep", "mask", "drop"});
   section.read_at_least<int64_t>("max_length", data.max_length, 2);
 }
 

@@ -19,6 +19,7 @@ nlohmann::ordered_json fingerprint(const Recipe& recipe) {
           {"data.format", recipe.data.format},
           {"data.prompt", recipe.data.prompt},
           {"data.answer", recipe.data.answer},
+          {"data.think", recipe.data.think},
           {"data.max_length", recipe.data.max_length},
           {"training.max_steps", t.max_steps},
           {"training.per_device_train_batch_size", t.per_device_train_batch_size},

@@ -114,24 +114,28 @@ def error_of(command):
     return line
 
 
-def test_a_model_without_a_known_chat_format_is_refused_by_file_and_line(recipe, program, tiny_model, smollm2, tmp_path):
+def test_a_model_without_a_chat_template_is_refused_by_file_and_line(recipe, program, tiny_model, smollm2, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(tiny_model, other)
-    for file in other.glob("*token*"):
-        file.write_text(file.read_text().replace("<|im_start|>", "[INST]"))
+    config = json.loads((other / "tokenizer_config.json").read_text())
+    del config["chat_template"]
+    (other / "tokenizer_config.json").write_text(json.dumps(config))
     recipe.write_text(recipe.read_text().replace(str(smollm2), str(other)))
     write(tmp_path / "train.jsonl", map(open_ai, CHATS))
     error = error_of([program, "prepare", recipe])
-    for part in ("train.jsonl:1: ", "<|im_start|>", "ChatML", "prompt and answer"):
+    for part in ("train.jsonl:1: ", "chat_template.jinja", "prompt and answer"):
         assert part in error, error
-    # Records that are no chats need no chat format.
+    # Records that are no chats need no chat template.
     write(tmp_path / "train.jsonl", [{"prompt": "a ", "completion": "b"}])
     run([program, "prepare", recipe])
 
 
-def test_a_role_that_the_format_lacks_is_named_with_its_line(recipe, program, tmp_path):
-    tool = [{"role": "user", "content": "q"}, {"role": "tool", "content": "t"}, {"role": "assistant", "content": "a"}]
-    write(tmp_path / "train.jsonl", [open_ai(CHATS[0]), open_ai(tool)])
+def test_a_turn_that_the_template_drops_is_named_with_its_line(recipe, program, tiny_model, smollm2, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(tiny_model, other)
+    (other / "chat_template.jinja").write_text("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}")
+    recipe.write_text(recipe.read_text().replace(str(smollm2), str(other)))
+    write(tmp_path / "train.jsonl", [open_ai(CHATS[0])])
     error = error_of([program, "prepare", recipe])
-    assert "train.jsonl:2: " in error and '"tool"' in error, error
+    assert "train.jsonl:1: " in error and "drops the assistant's turn 2 of 2" in error, error
     assert not (tmp_path / "runs" / "chat" / "prepared" / "train.h5").exists()

@@ -14,6 +14,11 @@ namespace deepseek_train::text {
 constexpr int32_t kTh = 256, kThe = 257, kSpaceThe = 258, kTwelve = 259, kEnd = 260, kStart = 261,
                   kUser = 262;
 
+constexpr const char* kChatMl =
+    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' + message.content + "
+    "'<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}"
+    "{% endif %}";
+
 inline BpeVocabulary small_vocabulary() {
   BpeVocabulary vocabulary;
   for (int byte = 0; byte < 256; ++byte)
@@ -27,6 +32,7 @@ inline BpeVocabulary small_vocabulary() {
   vocabulary.pre = "gpt-2";
   vocabulary.bos_id = kStart;
   vocabulary.eos_id = kEnd;
+  vocabulary.chat_template = kChatMl;
   return vocabulary;
 }
 

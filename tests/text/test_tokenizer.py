@@ -1,16 +1,19 @@
 """Token ids against Hugging Face's library, on thousands of strings of every kind."""
 
+import base64
 import importlib.util
 import json
 import os
 import random
 import subprocess
+import unicodedata
 from pathlib import Path
 
 import gguf
 import pytest
 from tests.conftest import num_trials
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tests.text.compare_with_huggingface import fuzzed
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer
 
 BUILD = Path(os.environ.get("DST_BUILD_DIR", Path(__file__).parents[2] / "build" / "release"))
@@ -148,7 +151,8 @@ CONVERSATIONS = [
 def test_chat_text_equals_the_template(smollm2, folder):
     loaded = AutoTokenizer.from_pretrained(folder)
     for messages, segments in zip(CONVERSATIONS, tool(smollm2, "chat", CONVERSATIONS)):
-        wanted = loaded.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        prompt = messages[-1]["role"] != "assistant"
+        wanted = loaded.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
         assert "".join(text for text, _ in segments) == wanted
         answers = [text for text, is_answer in segments if is_answer]
         assert answers == [m["content"] + "<|im_end|>" for m in messages if m["role"] == "assistant"]
@@ -188,6 +192,81 @@ def pipelines():
         AddedToken("the", single_word=True, normalized=False), AddedToken("<a>", lstrip=True, rstrip=True, normalized=False),
         AddedToken("<a>b", normalized=False), AddedToken("e\u0301", normalized=True), AddedToken("in", normalized=False, special=True),
         AddedToken("<l>", lstrip=True), AddedToken("<r>", rstrip=True)])
+
+
+QWEN2 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+DEEPSEEK = [r"\p{N}{1,3}", "[一-龥\u3040-ゟ゠-ヿ]+",
+            "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*|"
+            "\\s*[\r\n]+|\\s+(?!\\S)|\\s+"]
+LLAMA3 = QWEN2.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
+# The pipelines of the families: patterns, NFC, ignore_merges.
+FAMILIES = {"qwen2": ([QWEN2], True, False), "llama3": ([LLAMA3], False, True),
+            "deepseek_v3": (DEEPSEEK, False, False)}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_ids_of_the_families_pipelines(family, tmp_path):
+    """A vocabulary trained here, with the patterns of the real files letter by letter."""
+    patterns, nfc, ignore_merges = FAMILIES[family]
+    reference = Tokenizer(models.BPE(ignore_merges=ignore_merges))
+    if nfc:
+        reference.normalizer = normalizers.NFC()
+    reference.pre_tokenizer = pre_tokenizers.Sequence(
+        [*(pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in patterns), pre_tokenizers.ByteLevel(False, use_regex=False)])
+    reference.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=2500, special_tokens=SPECIAL, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    sources = [path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.*"))]
+    reference.train_from_iterator(sources + PIECES * 5, trainer)
+    reference.save(str(tmp_path / "tokenizer.json"))
+    assert reference.get_vocab_size() == 2500
+    # Letters newer than Python's Unicode, which is PCRE2's, are a known difference (docs/tokenizers.md).
+    texts = [text for text in strings() if not any(unicodedata.category(c) == "Cn" for c in text)] + list(fuzzed(num_trials(4000, 100_000), 3))
+    assert_same_ids(texts, tool(tmp_path, "encode", texts), [e.ids for e in reference.encode_batch_fast(texts)])
+
+
+def tiktoken_ids(ranks, word):
+    """The algorithm as OpenAI's library defines it: the pair whose bytes have the lowest rank merges, the leftmost first."""
+    if word in ranks:
+        return [ranks[word]]
+    parts = [word[i : i + 1] for i in range(len(word))]
+    while len(parts) > 1:
+        pairs = [ranks.get(parts[i] + parts[i + 1], 1 << 60) for i in range(len(parts) - 1)]
+        if min(pairs) == 1 << 60:
+            break
+        i = pairs.index(min(pairs))
+        parts[i : i + 2] = [parts[i] + parts[i + 1]]
+    return [ranks[part] for part in parts]
+
+
+def test_tiktoken_file(tmp_path):
+    """A vocabulary as such files have it, ranks in the order of learning, against the algorithm's definition."""
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(LLAMA3), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)])
+    trainer = trainers.BpeTrainer(vocab_size=1500, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    trained.train_from_iterator([path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py"))], trainer)
+    byte_of = {c: i for i, c in enumerate(bytes_to_unicode().values())}
+    values = list(bytes_to_unicode())
+    spelled = sorted(trained.get_vocab(), key=trained.get_vocab().get)
+    tokens = [bytes(values[byte_of[c]] for c in token) for token in spelled]
+    ranks = {token: rank for rank, token in enumerate(tokens)}
+    (tmp_path / "small.tiktoken").write_text("".join(f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in ranks.items()))
+    texts = strings()[:3000]
+    words = [[piece for piece, _ in trained.pre_tokenizer.pre_tokenize_str(text)] for text in texts]
+    wanted = [[i for word in line for i in tiktoken_ids(ranks, bytes(values[byte_of[c]] for c in word))] for line in words]
+    keep = [i for i, text in enumerate(texts) if not any(unicodedata.category(c) == "Cn" for c in text)]
+    ours = tool(tmp_path / "small.tiktoken", "encode", texts)
+    assert_same_ids([texts[i] for i in keep], [ours[i] for i in keep], [wanted[i] for i in keep])
+    for damage in ("!!!! 0\n", "AA== 1\n", "AA==\n", "AA== 0\nAA== 1\n", ""):
+        (tmp_path / "bad.tiktoken").write_text(damage)
+        result = subprocess.run([TOOL, tmp_path / "bad.tiktoken", "encode"], input="", capture_output=True, text=True, timeout=60)
+        assert result.returncode == 1 and "tiktoken file" in result.stderr
+
+
+def bytes_to_unicode():
+    """Byte -> its character in the printable alphabet, as GPT-2 defined it."""
+    own = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in own]
+    return {**{byte: chr(byte) for byte in own}, **{byte: chr(0x100 + i) for i, byte in enumerate(others)}}
 
 
 def small_strings():

@@ -69,6 +69,13 @@ void expect_patched_error(const char* patch, std::string_view wanted) {
 
 TEST(TokenizerJsonErrors, UnsupportedPartsAreNamed) {
   expect_patched_error<InvalidArgument>(R"({"model":{"type":"Unigram"}})", "Unigram");
+  expect_patched_error<InvalidArgument>(R"({"dictionary":[]})", "\"dictionary\"");
+  expect_patched_error<InvalidArgument>(R"({"model":{"max_word":3}})", "\"max_word\"");
+  expect_patched_error<InvalidArgument>(
+      R"({"pre_tokenizer":{"type":"ByteLevel","use_bytes":true,"pretokenizers":null}})",
+      "\"use_bytes\"");
+  expect_patched_error<InvalidArgument>(
+      R"({"added_tokens":[{"id":1,"content":"x","ignore_case":true}]})", "\"ignore_case\"");
   expect_patched_error<InvalidArgument>(R"({"model":{"unk_token":"<unk>"}})", "<unk>");
   expect_patched_error<InvalidArgument>(R"({"model":{"byte_fallback":true}})", "byte_fallback");
   expect_patched_error<InvalidArgument>(R"({"model":{"dropout":0.1}})", "dropout");

@@ -45,6 +45,30 @@ TEST(Nfc, ComposesAndKeepsTheRest) {
   EXPECT_EQ(to_nfc(std::string_view("a\0e\u0301", 5)), std::string_view("a\0\u00e9", 4));
 }
 
+// Each character with marks of the highest and the lowest class around it: those that are taken for
+// inert must come out as utf8proc's own composition has them.
+TEST(Nfc, TheShortcutsChangeNothing) {
+  int changed = 0;
+  for (char32_t c = 0; c < 0x30000; ++c) {
+    if (c >= 0xd800 && c < 0xe000) continue;
+    std::string alone;
+    append_utf8(c, alone);
+    for (const auto& text : {alone, "q" + alone, "か" + alone}) {
+      // The mark at the end takes away every shortcut; it composes with nothing before it.
+      const auto whole = to_nfc(text + " q\u0334");
+      ASSERT_EQ(to_nfc(text) + " q\u0334", whole) << std::hex << static_cast<uint32_t>(c);
+      changed += whole != text + " q\u0334";
+    }
+  }
+  EXPECT_GT(changed, 1000);
+}
+
+TEST(Nfc, MarksNewerThanUnicode9StayInTheirPlace) {
+  EXPECT_EQ(to_nfc("q\U00011839\u0334"), "q\U00011839\u0334");
+  EXPECT_EQ(to_nfc("q\u0301\u0334"), "q\u0334\u0301");
+  EXPECT_EQ(to_nfc("e\u1df6\u0301"), "e\u1df6\u0301");
+}
+
 TEST(CharClasses, Samples) {
   EXPECT_TRUE(is_numeral('7') && is_numeral(U'²') && is_numeral(U'Ⅷ') && is_numeral(U'٣'));
   EXPECT_FALSE(is_numeral('a') || is_numeral(U'一'));

@@ -40,13 +40,31 @@ TEST(ChatRecords, ScoringNeedsAQuestionAndAnAnswer) {
   EXPECT_THROW(render({{"assistant", "yo"}}), InvalidArgument);
 }
 
-// A model without a known chat format still takes data without chats.
-TEST(ChatRecords, AnUnknownFormatIsAnErrorOnlyWhenAChatNeedsIt) {
+// A model without a chat template still takes data without chats.
+TEST(ChatRecords, AMissingTemplateIsAnErrorOnlyWhenAChatNeedsIt) {
   auto vocabulary = text::small_vocabulary();
-  vocabulary.tokens[text::kStart] = "<|start|>";
+  vocabulary.chat_template = "";
   const auto tokenizer = text::Tokenizer::from_vocabulary(vocabulary);
   EXPECT_THROW(render_for_training(tokenizer)(kChat), InvalidArgument);
   EXPECT_THROW(render_for_scoring(tokenizer)(kChat), InvalidArgument);
+}
+
+TEST(ChatRecords, AMaskOfNothingOrEverythingIsRefused) {
+  auto render = render_for_training(chat_tokenizer());
+  EXPECT_THROW(render({{"user", "hi"}}), InvalidArgument);
+  EXPECT_THROW(render({{"user", "hi"}, {"assistant", ""}}), InvalidArgument);
+  auto vocabulary = text::small_vocabulary();
+  vocabulary.chat_template = "{% for message in messages %}{{ message.content }}{% endfor %}";
+  auto bare = render_for_training(text::Tokenizer::from_vocabulary(vocabulary));
+  EXPECT_THROW(bare({{"assistant", "yo"}}), InvalidArgument);
+}
+
+TEST(ChatRecords, ReasoningIsMaskedWhereTheRecipeSaysSo) {
+  const std::vector<data::Message> chat = {{"user", "hi"}, {"assistant", "<think>a</think>b"}};
+  const auto segments = render_for_training(chat_tokenizer(), text::ThinkPolicy::kMask)(chat);
+  ASSERT_EQ(segments.size(), 3u);
+  EXPECT_TRUE(segments[0].text.ends_with("<think>a</think>") && !segments[0].loss);
+  EXPECT_EQ(segments[1], (data::Segment{"b<|im_end|>", true}));
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "deepseek_train/core/env.h"
+#include "deepseek_train/data/dataset.h"
 #include "deepseek_train/data/sources.h"
 
 namespace deepseek_train::data {
@@ -19,7 +20,8 @@ using TokenizeFn = std::function<std::vector<int32_t>(std::string_view)>;
 struct PrepareOptions {
   // Put before every document, without loss.
   std::optional<int32_t> bos_id;
-  // Put after every document whose last segment has loss, with loss: the model learns to stop.
+  // Put after every document whose last segment has loss, with loss: the model learns to stop. A
+  // document that ends with it already (a chat template wrote it) gets no second one.
   std::optional<int32_t> eos_id;
   // Tokens; the end of a longer document is cut off. 0: no limit.
   int64_t max_length = 0;
@@ -34,6 +36,13 @@ struct PrepareResult {
   int64_t loss_tokens = 0;
   int64_t truncated = 0;  // documents cut to max_length
 };
+
+// The record's tokens and the spans that are trained on, of any length: the segments are tokenized
+// one by one, with bos and eos as the options say.
+Document make_document(const TextRecord& record, const TokenizeFn& tokenize,
+                       const PrepareOptions& options);
+// Cuts the document's end off; `max_length` 0: nothing. Whether there was anything to cut.
+bool truncate_document(Document& document, int64_t max_length);
 
 // Tokenizes every record and writes the token store `output_path` in one step, nothing on an error.
 // Segments are tokenized one by one and joined: the boundary between prompt and answer is exact,

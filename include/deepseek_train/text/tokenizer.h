@@ -38,6 +38,11 @@ struct BpeVocabulary {
   int64_t model_max_length = 0;
 };
 
+// The vocabulary of a .tiktoken file (Qwen's, Llama 3's tokenizer.model): ranks in rising order
+// without gaps. Merges are all pairs of tokens whose bytes joined are a token, in the order of its
+// rank. DataCorruption naming the line for text that is not such a file.
+BpeVocabulary parse_tiktoken(std::string_view text, std::string pre);
+
 // Immutable and cheap to copy (copies share the vocabulary). All const methods are thread-safe.
 class Tokenizer {
  public:
@@ -50,6 +55,12 @@ class Tokenizer {
   // From tokenizer.json in a Hugging Face folder, with tokenizer_config.json and
   // chat_template.jinja if they exist.
   static Tokenizer from_folder(Env& env, const std::string& folder);
+  // From one file: tokenizer.json (with tokenizer_config.json and chat_template.jinja beside it),
+  // or NAME.tiktoken, the byte sequences of a vocabulary in base64 with their ranks, one a line.
+  // Such a file says neither how text is split nor which special tokens there are: `pre` names the
+  // first, as in BpeVocabulary, special tokens it has none. InvalidArgument for a tiktoken file
+  // without `pre`, or another file with it.
+  static Tokenizer from_file(Env& env, const std::string& path, const std::string& pre = {});
   // Throws InvalidArgument for an unknown `pre`, ids out of range, a token given twice, or a merge
   // of unknown tokens.
   static Tokenizer from_vocabulary(BpeVocabulary vocabulary);

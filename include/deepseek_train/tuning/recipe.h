@@ -15,8 +15,9 @@ struct DataRecipe {
   std::string train;  // a file of records; formats as in data/sources.h
   std::string test;   // held-out records; empty: no scoring
   std::string format = "auto";
-  std::string prompt;  // template: "Software: {description}\nSection:"
-  std::string answer;  // template: " {section}"
+  std::string prompt;          // template: "Software: {description}\nSection:"
+  std::string answer;          // template: " {section}"
+  std::string think = "keep";  // reasoning in chats: keep, mask, drop (text/chat_format.h)
   int64_t max_length = 512;
 };
 
