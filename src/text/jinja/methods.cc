@@ -229,7 +229,8 @@ std::optional<Function> find_in_table(const std::pair<std::string_view, Method> 
                                       const Value& self, std::string_view name) {
   for (const auto& [known, method] : table)
     if (known == name)
-      return [self, method](const Arguments& arguments) { return method(self, arguments); };
+      return
+          [self, method = method](const Arguments& arguments) { return method(self, arguments); };
   return std::nullopt;
 }
 
