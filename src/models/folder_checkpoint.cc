@@ -31,8 +31,7 @@ class FolderCheckpoint final : public Checkpoint {
       : path_(folder),
         config_json_(read_text(env, join_path(folder, "config.json"))),
         config_(model_config_from_json(config_json_)),
-        tokenizer_(text::Tokenizer::from_json(read_text(env, join_path(folder, "tokenizer.json")),
-                                              tokenizer_config(env, folder))) {
+        tokenizer_(text::Tokenizer::from_folder(env, folder)) {
     auto config = nlohmann::json::parse(config_json_);
     if (config.contains("quantization_config"))
       quantization_config_ = config["quantization_config"].dump();
@@ -58,10 +57,6 @@ class FolderCheckpoint final : public Checkpoint {
   }
 
  private:
-  static std::string tokenizer_config(Env& env, const std::string& folder) {
-    auto path = join_path(folder, "tokenizer_config.json");
-    return env.exists(path) ? read_text(env, path) : std::string();
-  }
   void add_shard(Env& env, const std::string& path) {
     shards_.push_back(std::make_unique<formats::SafetensorsFile>(env, path));
     for (const auto& tensor : shards_.back()->tensors())
