@@ -48,7 +48,7 @@ int main(int, char** argv) try {
   using Clock = std::chrono::steady_clock;
   const auto end = Clock::now() + std::chrono::duration<double>(std::stod(argv[5]));
   while (seconds.size() < 3 || Clock::now() < end) {
-    hidden.mutable_grad() = {};
+    hidden.mutable_grad().reset();
     block->zero_grad();
     auto begin = Clock::now();
     output = block->forward(hidden, {});
