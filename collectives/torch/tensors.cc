@@ -42,6 +42,25 @@ void check_counts(const Communicator& communicator, const char* what, int64_t al
             " ranks the first must have ", communicator.size(), " times as many");
 }
 
+// Elements of each rank's rows, which together must be the tensor.
+std::vector<size_t> element_counts(const Communicator& communicator, const at::Tensor& tensor,
+                                   const std::vector<int64_t>& rows) {
+  DST_CHECK(tensor.dim() > 0 && static_cast<int>(rows.size()) == communicator.size(),
+            "all_to_all: rows for ", rows.size(), " ranks of a tensor with ", tensor.dim(),
+            " dimensions; there are ", communicator.size(), " ranks");
+  int64_t total = 0;
+  for (int64_t count : rows) {
+    DST_CHECK(count >= 0, "all_to_all: a part has ", count, " rows");
+    total += count;
+  }
+  DST_CHECK(total == tensor.size(0), "all_to_all: the parts have ", total,
+            " rows together, the tensor ", tensor.size(0));
+  const auto row = tensor.size(0) == 0 ? 0 : tensor.numel() / tensor.size(0);
+  std::vector<size_t> counts;
+  for (int64_t count : rows) counts.push_back(static_cast<size_t>(count * row));
+  return counts;
+}
+
 CollectiveCall call_on(Collective kind, const at::Tensor& in, const at::Tensor& out, int64_t count,
                        std::source_location site) {
   return {.kind = kind, .in = in.const_data_ptr(), .out = out.data_ptr(),
@@ -104,6 +123,17 @@ void all_to_all(Communicator& communicator, const at::Tensor& in, const at::Tens
   check_counts(communicator, "all_to_all", in.numel(), part);
   check_counts(communicator, "all_to_all", out.numel(), part);
   run(communicator, call_on(Collective::kAllToAll, in, out, part, site), out);
+}
+
+void all_to_all(Communicator& communicator, const at::Tensor& in,
+                const std::vector<int64_t>& in_rows, const at::Tensor& out,
+                const std::vector<int64_t>& out_rows, std::source_location site) {
+  check_pair(communicator, "all_to_all", in, out);
+  auto call = call_on(Collective::kAllToAll, in, out, 0, site);
+  call.in_counts = element_counts(communicator, in, in_rows);
+  call.out_counts = element_counts(communicator, out, out_rows);
+  call.count = call.in_counts[static_cast<size_t>(communicator.rank())];
+  run(communicator, call, out);
 }
 
 void broadcast(Communicator& communicator, const at::Tensor& data, int root,

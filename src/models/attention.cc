@@ -63,7 +63,6 @@ torch::Tensor rotate_interleaved(const torch::Tensor& x, const ForwardContext& c
 
 torch::Tensor attend(const torch::Tensor& query, torch::Tensor key, torch::Tensor value,
                      int64_t layer, const ForwardContext& context, const AttendOptions& options) {
-  const auto B = query.size(0), T = query.size(2);
   if (context.cache) {
     const auto index = static_cast<size_t>(layer);
     store(context.cache->keys[index], key, context);
@@ -76,10 +75,10 @@ torch::Tensor attend(const torch::Tensor& query, torch::Tensor key, torch::Tenso
   } else {
     attended = at::scaled_dot_product_attention(
         query, key, value, mask.defined() ? std::optional(mask) : std::nullopt, /*dropout_p=*/0.0,
-        /*is_causal=*/!mask.defined() && T > 1, options.scale,
+        /*is_causal=*/!mask.defined() && query.size(2) > 1, options.scale,
         /*enable_gqa=*/query.size(1) != key.size(1));
   }
-  return attended.transpose(1, 2).reshape({B, T, -1});
+  return attended.transpose(1, 2).flatten(2);
 }
 
 KvCache::KvCache(const std::vector<CacheLayout>& layouts, int64_t batch_size, int64_t capacity,

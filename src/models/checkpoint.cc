@@ -63,6 +63,16 @@ bool belongs_to_new_block(const std::string& name, const ModelConfig& model,
          (model.mlp_block != stored.mlp_block && name.find(".mlp.") != std::string::npos);
 }
 
+// Of an expert that another rank of an expert-parallel model holds.
+bool belongs_to_other_rank(const std::string& name, const Transformer& model) {
+  constexpr std::string_view kExperts = ".mlp.experts.";
+  const auto at = name.find(kExperts);
+  if (!model.config().moe || at == std::string::npos) return false;
+  const auto number = std::strtoll(name.c_str() + at + kExperts.size(), nullptr, 10);
+  const auto [first, last] = model.local_experts();
+  return number < model.config().moe->n_routed_experts && (number < first || number >= last);
+}
+
 void copy_weight(torch::Tensor& to, const torch::Tensor& stored, const std::string& name,
                  const std::string& path) {
   DST_CHECK_AS(DataCorruption, stored.sizes() == to.sizes(), path, ": tensor ", name, " has shape ",
@@ -100,6 +110,8 @@ LoadReport load_weights(Transformer& model, const Checkpoint& checkpoint,
                  ", of which it should be a copy; models with two of them are not implemented");
   }
   for (const auto& name : elsewhere) unused.erase(name);
+  std::erase_if(unused,
+                [&](const std::string& name) { return belongs_to_other_rank(name, model); });
   std::erase_if(unused, [&](const std::string& name) {
     if (!belongs_to_new_block(name, model.config(), checkpoint.config())) return false;
     report.dropped.push_back(name);
@@ -141,6 +153,10 @@ void write_folder(Env& env, const std::string& folder, const FolderFiles& files,
 
 std::vector<formats::NamedTensor> named_weights(const Transformer& model, at::ScalarType dtype) {
   torch::NoGradGuard no_grad;
+  const auto [first, last] = model.local_experts();
+  DST_CHECK(!model.config().moe || last - first == model.config().moe->n_routed_experts,
+            "this rank holds the experts ", first, " to ", last - 1,
+            " only; gather them into a model without expert parallelism to export it");
   std::vector<formats::NamedTensor> tensors;
   std::map<std::string, torch::Tensor> by_name;
   for (const auto& item : model.named_parameters()) {

@@ -51,7 +51,8 @@ torch::Tensor MtpLayer::predict(const torch::Tensor& hidden_BTD,
   return shared_head_norm_->forward(hidden, context.numerics);
 }
 
-Decoder::Decoder(const ModelConfig& config, const BlockRegistry& blocks, torch::Device device) {
+Decoder::Decoder(const ModelConfig& config, const BlockRegistry& blocks, torch::Device device,
+                 collectives::Communicator* expert_ranks) {
   auto embedding = register_module("embed_tokens", make_group());
   embedding_weight = embedding->register_parameter(
       "weight", torch::empty({config.vocab_size, config.hidden_size}, device));
@@ -59,15 +60,18 @@ Decoder::Decoder(const ModelConfig& config, const BlockRegistry& blocks, torch::
   const auto N = config.num_hidden_layers;
   for (int64_t i = 0; i < N; ++i)
     layers_.push_back(group->register_module(
-        std::to_string(i), std::make_shared<DecoderLayer>(BlockSite{config, i, device}, blocks)));
+        std::to_string(i),
+        std::make_shared<DecoderLayer>(BlockSite{config, i, device, expert_ranks}, blocks)));
   for (int64_t i = N; i < N + config.num_nextn_predict_layers; ++i)
     mtp_layers_.push_back(group->register_module(
-        std::to_string(i), std::make_shared<MtpLayer>(BlockSite{config, i, device}, blocks)));
+        std::to_string(i),
+        std::make_shared<MtpLayer>(BlockSite{config, i, device, expert_ranks}, blocks)));
   norm_ = register_module("norm", make_norm({config, N, device}));
 }
 
 torch::Tensor Decoder::embed(const torch::Tensor& input_ids, at::ScalarType dtype) {
   const auto V = embedding_weight.size(0);
+  if (input_ids.numel() == 0) return torch::embedding(embedding_weight, input_ids).to(dtype);
   auto [lowest, highest] = input_ids.aminmax();
   const auto low = lowest.item<int64_t>(), high = highest.item<int64_t>();
   DST_CHECK(low >= 0 && high < V, "token id ", low < 0 ? low : high,

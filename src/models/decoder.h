@@ -39,7 +39,8 @@ class MtpLayer final : public DecoderLayer {
 // Hugging Face's "model.": embedding, layers, last norm.
 class Decoder final : public torch::nn::Module {
  public:
-  Decoder(const ModelConfig& config, const BlockRegistry& blocks, torch::Device device);
+  Decoder(const ModelConfig& config, const BlockRegistry& blocks, torch::Device device,
+          collectives::Communicator* expert_ranks);
 
   // Throws InvalidArgument naming the first id that is outside the vocabulary.
   torch::Tensor embed(const torch::Tensor& input_ids, at::ScalarType dtype);

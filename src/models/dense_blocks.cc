@@ -52,6 +52,13 @@ SwiGluMlp::SwiGluMlp(const BlockSite& site, int64_t intermediate_size) {
   down_proj_ = linear("down_proj", intermediate_size, hidden_size);
 }
 
+std::optional<ExpertWeights> SwiGluMlp::plain_weights() const {
+  for (const auto& linear : {gate_proj_, up_proj_, down_proj_})
+    if (linear->bias.defined() || linear->method() != ops::dense_linear_method())
+      return std::nullopt;
+  return ExpertWeights{gate_proj_->weight, up_proj_->weight, down_proj_->weight};
+}
+
 torch::Tensor SwiGluMlp::forward(const torch::Tensor& hidden) {
   return down_proj_->forward(torch::silu(gate_proj_->forward(hidden)) * up_proj_->forward(hidden));
 }

@@ -4,6 +4,7 @@
 #include "deepseek_train/models/blocks.h"
 #include "deepseek_train/models/rms_norm.h"
 #include "deepseek_train/ops/linear.h"
+#include "src/models/grouped_experts.h"
 
 namespace deepseek_train::models {
 
@@ -30,6 +31,9 @@ class SwiGluMlp final : public MlpBlock {
   torch::Tensor forward(const torch::Tensor& hidden, const ForwardContext&) override {
     return forward(hidden);
   }
+  // The three weights, where they are all that there is: no bias, and no other method (quantized,
+  // adapted) on any of them. Else nullopt.
+  std::optional<ExpertWeights> plain_weights() const;
 
  private:
   std::shared_ptr<ops::Linear> gate_proj_, up_proj_, down_proj_;

@@ -52,10 +52,12 @@ void Router::to(torch::Device device, torch::Dtype dtype, bool non_blocking) {
   to(dtype, non_blocking);
 }
 
-MixtureOfExperts::MixtureOfExperts(const BlockSite& site) : moe_(*site.config.moe) {
+MixtureOfExperts::MixtureOfExperts(const BlockSite& site)
+    : moe_(*site.config.moe), layer_(site.layer), expert_ranks_(site.expert_ranks) {
   gate_ = register_module("gate", std::make_shared<Router>(site));
   auto group = register_module("experts", std::make_shared<torch::nn::Module>());
-  for (int64_t i = 0; i < moe_.n_routed_experts; ++i)
+  const auto [first, last] = expert_shard(expert_ranks_, moe_.n_routed_experts);
+  for (int64_t i = first; i < last; ++i)
     experts_.push_back(group->register_module(
         std::to_string(i), std::make_shared<SwiGluMlp>(site, moe_.moe_intermediate_size)));
   if (moe_.n_shared_experts > 0)
@@ -68,49 +70,86 @@ torch::Tensor MixtureOfExperts::forward(const torch::Tensor& hidden,
                                         const ForwardContext& context) {
   auto flat = hidden.flatten(0, -2);
   auto choice = gate_->forward(flat);
-  auto loads = choice.experts.flatten().bincount({}, moe_.n_routed_experts);
   if (context.routing) {
-    context.routing->loads.push_back(loads);
-    if (moe_.aux_loss_alpha > 0)
-      context.routing->balance_losses.push_back(
-          sequence_balance_loss(choice.scores, choice.experts, hidden.size(0)));
+    auto counted = context.counted.defined() ? context.counted
+                                             : at::ones({hidden.size(0), hidden.size(1)},
+                                                        hidden.options().dtype(at::kBool));
+    auto loads = sequence_loads(choice.experts, counted, moe_.n_routed_experts);
+    context.routing->loads[layer_] = loads.sum(0);
+    context.routing->balance_losses[layer_] = sequence_balance_loss(choice.scores, counted, loads);
   }
-  auto result = run_experts(flat, choice, loads).view_as(hidden);
+  auto result = run_experts(flat, choice, context.numerics).view_as(hidden);
   return shared_experts_ ? result + shared_experts_->forward(hidden) : result;
 }
 
 // Tokens are brought into the order of their experts, so that each expert sees one matrix.
 torch::Tensor MixtureOfExperts::run_experts(const torch::Tensor& hidden_ND,
-                                            const Router::Choice& choice,
-                                            const torch::Tensor& loads) {
-  auto order = choice.experts.flatten().argsort(/*stable=*/true, 0, /*descending=*/false);
+                                            const Router::Choice& choice, Numerics numerics) {
+  auto slots = choice.experts.flatten();
+  auto order = slots.argsort(/*stable=*/true, 0, /*descending=*/false);
   auto tokens = order.div(moe_.num_experts_per_tok, "floor");
-  auto permuted = hidden_ND.index_select(0, tokens);
-  auto on_host = loads.cpu();
-  const auto* counts = on_host.const_data_ptr<int64_t>();
-  // An expert without tokens still takes part while training: its gradient is zero, not missing.
-  const bool all = torch::GradMode::is_enabled();
-  std::vector<torch::Tensor> outputs;
-  int64_t begin = 0;
-  for (size_t i = 0; i < experts_.size(); ++i) {
-    if (counts[i] == 0 && !all) continue;
-    outputs.push_back(experts_[i]->forward(permuted.narrow(0, begin, counts[i])));
-    begin += counts[i];
+  auto rows = hidden_ND.index_select(0, tokens);
+  auto on_host = slots.bincount({}, moe_.n_routed_experts).cpu();
+  std::vector<int64_t> counts(on_host.const_data_ptr<int64_t>(),
+                              on_host.const_data_ptr<int64_t>() + on_host.numel());
+  torch::Tensor outputs;
+  if (expert_ranks_) {
+    ExpertExchange exchange(*expert_ranks_, counts, rows.device());
+    outputs = exchange.give_back(
+        apply_experts(exchange.hand_out(rows), exchange.local_counts(), numerics));
+  } else {
+    outputs = apply_experts(rows, counts, numerics);
   }
   auto weights = choice.weights.flatten().index_select(0, order).unsqueeze(1);
-  auto weighted = (torch::cat(outputs) * weights).to(hidden_ND.scalar_type());
+  auto weighted = (outputs * weights).to(hidden_ND.scalar_type());
   return torch::zeros_like(hidden_ND).index_add(0, tokens, weighted);
 }
 
-torch::Tensor sequence_balance_loss(const torch::Tensor& scores, const torch::Tensor& experts,
-                                    int64_t num_sequences) {
-  const auto X = scores.size(1), C = experts.size(1);
-  const auto T = scores.size(0) / num_sequences;
-  auto chosen = torch::zeros_like(scores).scatter_(1, experts, 1.0).detach();
-  auto share = chosen.unflatten(0, {num_sequences, T}).sum(1) *
-               (static_cast<double>(X) / static_cast<double>(C * T));
+// Empty unless every expert here is plain.
+std::vector<ExpertWeights> MixtureOfExperts::plain_weights() const {
+  std::vector<ExpertWeights> weights;
+  for (const auto& expert : experts_) {
+    auto own = expert->plain_weights();
+    if (!own) return {};
+    weights.push_back(*own);
+  }
+  return weights;
+}
+
+// rows [sum of counts, D] in the order of this rank's experts -> the same rows, each through its
+// expert.
+torch::Tensor MixtureOfExperts::apply_experts(const torch::Tensor& rows,
+                                              const std::vector<int64_t>& counts,
+                                              Numerics numerics) {
+  if (numerics == Numerics::kFast && rows.is_cpu())
+    if (auto weights = plain_weights(); !weights.empty())
+      return grouped_swiglu(rows, counts, weights);
+  auto parts = rows.split_with_sizes(counts);  // one split: its backward is one concatenation
+  // An expert without tokens still takes part while training: its gradient is zero, not missing.
+  const bool all = torch::GradMode::is_enabled();
+  std::vector<torch::Tensor> outputs;
+  for (size_t i = 0; i < experts_.size(); ++i)
+    if (all || counts[i] > 0) outputs.push_back(experts_[i]->forward(parts[i]));
+  return outputs.empty() ? rows : torch::cat(outputs);
+}
+
+torch::Tensor sequence_loads(const torch::Tensor& experts, const torch::Tensor& counted,
+                             int64_t num_experts) {
+  const auto B = counted.size(0), T = counted.size(1), C = experts.size(1);
+  auto ones = counted.to(at::kLong).unsqueeze(-1).expand({B, T, C}).reshape({B, T * C});
+  return at::zeros({B, num_experts}, ones.options())
+      .scatter_add_(1, experts.view({B, T * C}), ones);
+}
+
+torch::Tensor sequence_balance_loss(const torch::Tensor& scores, const torch::Tensor& counted,
+                                    const torch::Tensor& loads) {
+  // A token's C choices add up to C; a row of padding alone has length zero and loss zero.
+  auto lengths = counted.sum(1, /*keepdim=*/true).clamp_min(1).to(scores.scalar_type());
+  auto total = loads.sum(1, /*keepdim=*/true).clamp_min(1).to(scores.scalar_type());
+  auto share = loads.to(scores.scalar_type()) * (static_cast<double>(scores.size(1)) / total);
   auto normalised = scores / scores.sum(-1, /*keepdim=*/true);
-  return (share * normalised.unflatten(0, {num_sequences, T}).mean(1)).sum();
+  auto mean = (normalised.unflatten(0, counted.sizes()) * counted.unsqueeze(-1)).sum(1) / lengths;
+  return (share * mean).sum();
 }
 
 }  // namespace deepseek_train::models

@@ -5,6 +5,7 @@
 
 #include "deepseek_train/models/blocks.h"
 #include "src/models/dense_blocks.h"
+#include "src/models/expert_exchange.h"
 
 namespace deepseek_train::models {
 
@@ -39,25 +40,36 @@ class Router final : public torch::nn::Module {
 class MixtureOfExperts final : public MlpBlock {
  public:
   explicit MixtureOfExperts(const BlockSite& site);
-  // Experts are added up in ascending order of their numbers, as Hugging Face does.
+  // A token's experts are added up in ascending order of their numbers, as Hugging Face does, on
+  // any number of ranks.
   torch::Tensor forward(const torch::Tensor& hidden, const ForwardContext& context) override;
 
   Router& router() { return *gate_; }
 
  private:
   torch::Tensor run_experts(const torch::Tensor& hidden_ND, const Router::Choice& choice,
-                            const torch::Tensor& loads);
+                            Numerics numerics);
+  torch::Tensor apply_experts(const torch::Tensor& rows, const std::vector<int64_t>& counts,
+                              Numerics numerics);
+  std::vector<ExpertWeights> plain_weights() const;
 
   MoeConfig moe_;
+  int64_t layer_;
+  collectives::Communicator* expert_ranks_;  // null: all experts are here
   std::shared_ptr<Router> gate_;
-  std::vector<std::shared_ptr<SwiGluMlp>> experts_;
-  std::shared_ptr<SwiGluMlp> shared_experts_;  // null without
+  std::vector<std::shared_ptr<SwiGluMlp>> experts_;  // this rank's
+  std::shared_ptr<SwiGluMlp> shared_experts_;        // null without
 };
 
 // DeepSeek-V2's and V3's sequence-wise balance loss, before alpha: for each sequence the sum over
 // the experts of f * P, where f is the share of tokens that chose the expert times X / C, and P its
-// mean normalised score; summed over the sequences. `scores` [B * T, X], `experts` [B * T, C].
-torch::Tensor sequence_balance_loss(const torch::Tensor& scores, const torch::Tensor& experts,
-                                    int64_t num_sequences);
+// mean normalised score; summed over the sequences. `scores` [B * T, X]; `counted` [B, T] bool: the
+// tokens that both means are over; `loads` [B, X] int64: how many of them each expert got.
+torch::Tensor sequence_balance_loss(const torch::Tensor& scores, const torch::Tensor& counted,
+                                    const torch::Tensor& loads);
+
+// [B, X] int64: how many counted tokens of a sequence chose each expert. `experts` [B * T, C].
+torch::Tensor sequence_loads(const torch::Tensor& experts, const torch::Tensor& counted,
+                             int64_t num_experts);
 
 }  // namespace deepseek_train::models

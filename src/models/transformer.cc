@@ -2,15 +2,18 @@
 
 #include "deepseek_train/core/error.h"
 #include "src/models/decoder.h"
+#include "src/models/expert_exchange.h"
 #include "src/models/mixture_of_experts.h"
 #include "src/models/rotary_embedding.h"
 
 namespace deepseek_train::models {
 
 Transformer::Transformer(const ModelConfig& config, const BlockRegistry& blocks,
-                         torch::Device device)
+                         torch::Device device, collectives::Communicator* expert_ranks)
     : config_(config), rotary_(std::make_unique<RotaryEmbedding>(config)) {
-  decoder_ = register_module("model", std::make_shared<Decoder>(config, blocks, device));
+  if (config.moe) local_experts_ = expert_shard(expert_ranks, config.moe->n_routed_experts);
+  decoder_ =
+      register_module("model", std::make_shared<Decoder>(config, blocks, device, expert_ranks));
   lm_head_ = std::make_shared<ops::Linear>(
       ops::LinearOptions{config.hidden_size, config.vocab_size, false, device});
   if (config.tie_word_embeddings) {
@@ -58,6 +61,7 @@ torch::Tensor Transformer::hidden_states(const torch::Tensor& input_ids, Routing
   auto context = context_for(torch::arange(T, input_ids.options()));
   mask_window(context, T, input_ids.device());
   context.routing = routing;
+  if (routing) context.counted = routing->counted;
   return decoder_->forward(decoder_->embed(input_ids, compute_dtype_), context);
 }
 
@@ -101,6 +105,9 @@ torch::Tensor Transformer::mtp_hidden_states(int64_t depth, const torch::Tensor&
   const auto T = hidden.size(1) - 1;
   auto context = context_for(torch::arange(T, input_ids.options()));
   context.routing = routing;
+  // A position counts when the token it is given beside its hidden state does.
+  if (routing && routing->counted.defined())
+    context.counted = routing->counted.narrow(1, routing->counted.size(1) - T, T);
   auto next = decoder_->embed(input_ids.narrow(1, 1, T), compute_dtype_);
   return decoder_->mtp_layers()[static_cast<size_t>(depth)]->predict(hidden.narrow(1, 0, T), next,
                                                                      context);
@@ -113,18 +120,25 @@ KvCache Transformer::make_cache(int64_t batch_size, int64_t capacity) const {
                  decoder_->embedding_weight.options().dtype(compute_dtype_).requires_grad(false));
 }
 
-void Transformer::balance_experts(const std::vector<torch::Tensor>& loads, double gamma) {
+MlpBlock& Transformer::mlp_of(int64_t layer) const {
+  const auto N = config_.num_hidden_layers;
+  DST_CHECK(layer >= 0 && layer < N + config_.num_nextn_predict_layers, "the model has no layer ",
+            layer);
+  if (layer < N) return decoder_->layers()[static_cast<size_t>(layer)]->mlp();
+  return decoder_->mtp_layers()[static_cast<size_t>(layer - N)]->mlp();
+}
+
+void Transformer::balance_experts(const std::map<int64_t, torch::Tensor>& loads, double gamma) {
   torch::NoGradGuard no_grad;
   if (gamma == 0) return;
-  size_t next = 0;
-  for (const auto& layer : decoder_->layers()) {
-    auto* experts = dynamic_cast<MixtureOfExperts*>(&layer->mlp());
-    if (experts == nullptr) continue;
-    DST_CHECK(next < loads.size(), "balance_experts got the loads of ", loads.size(),
-              " layers; the model has more with experts");
-    auto load = loads[next++].to(at::kFloat);
+  for (const auto& [layer, counts] : loads) {
+    auto* experts = dynamic_cast<MixtureOfExperts*>(&mlp_of(layer));
+    DST_CHECK(experts != nullptr, "balance_experts got loads of layer ", layer,
+              ", which has no experts");
     auto& bias = experts->router().e_score_correction_bias;
-    if (bias.defined()) bias += gamma * (load.mean() - load).sign();
+    if (!bias.defined()) continue;
+    auto load = counts.to(bias.device(), at::kDouble);  // exact: a count beside its mean
+    bias += gamma * (load.mean() - load).sign().to(at::kFloat);
   }
 }
 

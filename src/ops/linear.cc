@@ -60,7 +60,8 @@ class DenseLinearMethod : public LinearMethod {
 }  // namespace
 
 std::shared_ptr<LinearMethod> dense_linear_method() {
-  return std::make_shared<DenseLinearMethod>();
+  static const auto method = std::make_shared<DenseLinearMethod>();  // stateless: one for all
+  return method;
 }
 
 Linear::Linear(const LinearOptions& options) : options_(options), method_(dense_linear_method()) {

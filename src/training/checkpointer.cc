@@ -32,10 +32,13 @@ std::vector<int64_t> complete_steps(Env& env, const std::string& run_folder) {
   return steps;
 }
 
-std::vector<formats::NamedTensor> named_parameters(const torch::nn::Module& module) {
+// Parameters, and buffers: training moves the bias of a router, which is one.
+std::vector<formats::NamedTensor> named_state(const torch::nn::Module& module) {
   std::vector<formats::NamedTensor> tensors;
   for (const auto& parameter : module.named_parameters())
     tensors.push_back({parameter.key(), parameter.value()});
+  for (const auto& buffer : module.named_buffers())
+    tensors.push_back({buffer.key(), buffer.value()});
   return tensors;
 }
 
@@ -60,9 +63,9 @@ std::string state_json(const TrainerState& state) {
   return json.dump(2) + "\n";
 }
 
-void load_parameters(torch::nn::Module& module, const formats::SafetensorsFile& file) {
+void load_state(torch::nn::Module& module, const formats::SafetensorsFile& file) {
   torch::NoGradGuard no_grad;
-  auto wanted = named_parameters(module);
+  auto wanted = named_state(module);
   DST_CHECK_AS(DataCorruption, file.tensors().size() == wanted.size(), file.path(), " has ",
                file.tensors().size(), " tensors, the model has ", wanted.size(),
                "; is it of another model?");
@@ -96,8 +99,8 @@ void Checkpointer::save(const torch::nn::Module& module, const AdamW& optimizer,
   const auto temporary = folder + ".partial";
   env_.remove_all(temporary);
   try {
-    formats::write_tensors(env_, join_path(temporary, "model.safetensors"),
-                           named_parameters(module), {{"format", "pt"}});
+    formats::write_tensors(env_, join_path(temporary, "model.safetensors"), named_state(module),
+                           {{"format", "pt"}});
     formats::write_tensors(env_, join_path(temporary, "optimizer.safetensors"),
                            optimizer.state_dict());
     write_text(env_, join_path(temporary, "sampler.json"), state.sampler);
@@ -129,7 +132,7 @@ TrainerState Checkpointer::load(int64_t step, torch::nn::Module& module, AdamW& 
                state_path, " does not hold the state of step ", step,
                "; remove the folder to go on from an older checkpoint");
   optimizer.load_state_dict(moments);
-  load_parameters(module, model);
+  load_state(module, model);
   TrainerState state{step,
                      json.value("max_steps", int64_t{0}),
                      read_text(env_, join_path(folder, "sampler.json")),

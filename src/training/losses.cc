@@ -1,36 +1,63 @@
 #include "deepseek_train/training/losses.h"
 
+#include "src/training/batch_tensor.h"
+
 namespace deepseek_train::training {
 namespace {
 
-// The batch's values as a tensor; borrowed.
+// The token that each place of a row is to predict, `ahead` tokens on: [B * (T - ahead)].
+torch::Tensor targets_ahead(const data::Batch& batch, int64_t ahead) {
+  return as_tensor(batch, batch.labels).slice(1, ahead).reshape(-1);
+}
+
+// Logits [N, V] float32 of hidden states [B, S, D], at `chosen` [N] of the first `columns` places
+// of all rows.
+torch::Tensor chosen_logits(CausalLm& model, const torch::Tensor& hidden_BSD, int64_t columns,
+                            const torch::Tensor& chosen) {
+  auto hidden_ND =
+      hidden_BSD.slice(1, 0, columns).reshape({-1, hidden_BSD.size(2)}).index_select(0, chosen);
+  return model.logits(hidden_ND).to(at::kFloat);
+}
+
+// The same of the model's own hidden states, at the B * (T - 1) positions that predict something.
+torch::Tensor chosen_logits(CausalLm& model, const data::Batch& batch,
+                            const torch::Tensor& chosen) {
+  auto hidden = model.hidden_states(as_tensor(batch, batch.input_ids));
+  return chosen_logits(model, hidden, batch.columns - 1, chosen);
+}
+
+torch::Tensor labelled(const torch::Tensor& targets) {
+  return (targets != data::kIgnoreIndex).nonzero().squeeze(-1);
+}
+
+torch::Tensor summed(const torch::Tensor& logits, const torch::Tensor& targets) {
+  return at::cross_entropy_loss(logits, targets, /*weight=*/{}, at::Reduction::Sum);
+}
+
+}  // namespace
+
 torch::Tensor as_tensor(const data::Batch& batch, const std::vector<int64_t>& values) {
   return torch::from_blob(const_cast<int64_t*>(values.data()), {batch.rows, batch.columns},
                           at::kLong);
 }
 
-// The token that each position but the last of a row is to predict: [B * (T - 1)].
-torch::Tensor shifted_targets(const data::Batch& batch) {
-  return as_tensor(batch, batch.labels).slice(1, 1).reshape(-1);
-}
-
-// Logits [N, V] float32 at `chosen` [N] of the B * (T - 1) positions that predict something.
-torch::Tensor chosen_logits(CausalLm& model, const data::Batch& batch,
-                            const torch::Tensor& chosen) {
-  auto hidden_BTD = model.hidden_states(as_tensor(batch, batch.input_ids));
-  auto hidden_ND = hidden_BTD.slice(1, 0, batch.columns - 1)
-                       .reshape({-1, hidden_BTD.size(2)})
-                       .index_select(0, chosen);
-  return model.logits(hidden_ND).to(at::kFloat);
-}
-
-}  // namespace
-
 torch::Tensor cross_entropy_sum(CausalLm& model, const data::Batch& batch) {
-  auto targets = shifted_targets(batch);
-  auto chosen = (targets != data::kIgnoreIndex).nonzero().squeeze(-1);
-  return at::cross_entropy_loss(chosen_logits(model, batch, chosen),
-                                targets.index_select(0, chosen), /*weight=*/{}, at::Reduction::Sum);
+  auto targets = targets_ahead(batch, 1);
+  auto chosen = labelled(targets);
+  return summed(chosen_logits(model, batch, chosen), targets.index_select(0, chosen));
+}
+
+torch::Tensor mtp_cross_entropy_sum(CausalLm& model, const data::Batch& batch, int64_t depth,
+                                    const torch::Tensor& hidden) {
+  auto targets = targets_ahead(batch, depth + 2);
+  auto chosen = labelled(targets);
+  auto logits = chosen_logits(model, hidden, batch.columns - depth - 2, chosen);
+  return summed(logits, targets.index_select(0, chosen));
+}
+
+int64_t num_mtp_labels(const data::Batch& batch, int64_t depth) {
+  if (batch.columns < depth + 3) return 0;
+  return (targets_ahead(batch, depth + 2) != data::kIgnoreIndex).sum().item<int64_t>();
 }
 
 torch::Tensor distillation_sum(CausalLm& student, CausalLm& teacher, const data::Batch& batch) {

@@ -8,6 +8,7 @@
 
 #include "deepseek_train/core/error.h"
 #include "deepseek_train/core/log.h"
+#include "src/training/auxiliary_losses.h"
 
 namespace deepseek_train::training {
 
@@ -17,7 +18,22 @@ struct Trainer::StepResult {
   double learning_rate = 0;
   int64_t num_tokens = 0;  // read by all ranks, padding aside
   bool stop = false;
+  MetricValues auxiliary;  // of mixtures of experts
 };
+
+namespace {
+
+// How far the fullest expert of each layer is above the mean.
+void append_loads(const std::map<int64_t, torch::Tensor>& loads, MetricValues& values) {
+  for (const auto& [layer, load] : loads) {
+    const auto mean = load.to(at::kDouble).mean().item<double>();
+    if (mean > 0)
+      values.emplace_back(concat("max_over_mean_load/layer_", layer),
+                          static_cast<double>(load.max().item<int64_t>()) / mean);
+  }
+}
+
+}  // namespace
 
 Trainer::Trainer(const TrainerParts& parts, const TrainerOptions& options)
     : parts_(parts),
@@ -61,12 +77,18 @@ std::vector<data::Batch> Trainer::next_batches() {
 
 Trainer::StepResult Trainer::train_step() {
   auto batches = next_batches();
-  std::array<int64_t, 2> counts = {0, 0};  // positions in the loss, tokens read
+  AuxiliaryLosses auxiliary(parts_.model,
+                            {options_.router_aux_loss_coef, options_.mtp_loss_weight});
+  std::vector<int64_t> counts = {0,
+                                 0};  // positions in the loss, tokens read, then the auxiliaries'
   for (const auto& batch : batches) {
     counts[0] += loss_.count(batch);
     for (int64_t length : batch.lengths) counts[1] += length;
   }
+  auto more = auxiliary.counts(batches);
+  counts.insert(counts.end(), more.begin(), more.end());
   parts_.communicator.all_reduce(std::span<int64_t>(counts));
+  auxiliary.set_global_counts({counts.begin() + 2, counts.end()});
   DST_CHECK(counts[0] > 0, "no token of step ", global_step_ + 1,
             "'s batch has a loss; check the data's answer parts");
 
@@ -74,20 +96,24 @@ Trainer::StepResult Trainer::train_step() {
   double loss_sum = 0;
   for (size_t i = 0; i < batches.size(); ++i) {
     ddp_.set_sync(i + 1 == batches.size());
-    auto loss = loss_.sum(parts_.model, batches[i]);
+    auto loss = loss_.sum(auxiliary.observed(batches[i]), batches[i]);
     loss_sum += loss.item<double>();
-    (loss / static_cast<double>(counts[0])).backward();
+    auto objective = loss / static_cast<double>(counts[0]);
+    if (auto term = auxiliary.term(batches[i]); term.defined()) objective = objective + term;
+    objective.backward();
   }
   ddp_.wait();
   const bool stop = options_.stop_requested && options_.stop_requested();
-  std::array<double, 2> sums = {loss_sum, stop ? 1.0 : 0.0};
+  std::array<double, 4> sums = {loss_sum, stop ? 1.0 : 0.0, auxiliary.balance_share(),
+                                auxiliary.mtp_share()};
   parts_.communicator.all_reduce(std::span<double>(sums));
 
   StepResult result{.loss = sums[0] / static_cast<double>(counts[0]),
                     .grad_norm = gradient_norm(ddp_.flat_gradients()),
                     .learning_rate = options_.schedule.at(global_step_),
                     .num_tokens = counts[1],
-                    .stop = sums[1] > 0};
+                    .stop = sums[1] > 0,
+                    .auxiliary = {}};
   DST_CHECK(std::isfinite(result.loss) && std::isfinite(result.grad_norm), "step ",
             global_step_ + 1, " has loss ", result.loss, " and gradient norm ", result.grad_norm,
             " at learning rate ", result.learning_rate,
@@ -95,6 +121,13 @@ Trainer::StepResult Trainer::train_step() {
             "checkpoint is intact");
   const bool clip = options_.max_grad_norm > 0 && result.grad_norm > options_.max_grad_norm;
   optimizer_.step(result.learning_rate, clip ? options_.max_grad_norm / result.grad_norm : 1.0);
+  const auto loads = auxiliary.global_loads(parts_.communicator);
+  if (options_.bias_update_speed != 0)
+    parts_.model.balance_experts(loads, options_.bias_update_speed);
+  if (!loads.empty()) result.auxiliary.emplace_back("balance_loss", sums[2]);
+  if (options_.mtp_loss_weight > 0 && parts_.model.num_mtp_layers() > 0)
+    result.auxiliary.emplace_back("mtp_loss", sums[3]);
+  append_loads(loads, result.auxiliary);
   return result;
 }
 
@@ -105,10 +138,12 @@ void Trainer::log_step(const StepResult& result, double seconds) {
                  .grad_norm = result.grad_norm,
                  .tokens_per_second = static_cast<double>(result.num_tokens) / seconds};
   log_history_.push_back(entry);
-  parts_.metrics.record(global_step_, {{"loss", entry.loss},
-                                       {"learning_rate", entry.learning_rate},
-                                       {"grad_norm", entry.grad_norm},
-                                       {"tokens_per_second", entry.tokens_per_second}});
+  MetricValues values = {{"loss", entry.loss},
+                         {"learning_rate", entry.learning_rate},
+                         {"grad_norm", entry.grad_norm},
+                         {"tokens_per_second", entry.tokens_per_second}};
+  values.insert(values.end(), result.auxiliary.begin(), result.auxiliary.end());
+  parts_.metrics.record(global_step_, values);
 }
 
 bool Trainer::run_until(int64_t step) {

@@ -33,6 +33,13 @@ class Section {
               minimum);
   }
 
+  template <typename T>
+  void read_at_least(const char* key, std::optional<T>& value, T minimum) {
+    T number = value.value_or(minimum);
+    read_at_least(key, number, minimum);
+    if (node_[key]) value = number;
+  }
+
   void read_above_zero(const char* key, double& value) {
     auto node = take(key);
     if (!node) return;
@@ -137,6 +144,9 @@ void read_training(Section& section, TrainingRecipe& training) {
   section.read_at_least<int64_t>("warmup_steps", training.warmup_steps, 0);
   section.read_at_least("weight_decay", training.weight_decay, 0.0);
   section.read_at_least("max_grad_norm", training.max_grad_norm, 0.0);
+  section.read_at_least("router_aux_loss_coef", training.router_aux_loss_coef, 0.0);
+  section.read_at_least("bias_update_speed", training.bias_update_speed, 0.0);
+  section.read_at_least("mtp_loss_weight", training.mtp_loss_weight, 0.0);
   section.read_at_least<int64_t>("seed", training.seed, 0);
   section.read_at_least<int64_t>("save_steps", training.save_steps, 0);
   section.read_at_least<int64_t>("save_total_limit", training.save_total_limit, 1);

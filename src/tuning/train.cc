@@ -8,26 +8,15 @@
 #include "deepseek_train/tuning/export.h"
 #include "deepseek_train/tuning/job.h"
 #include "deepseek_train/tuning/model_loader.h"
+#include "src/tuning/mixture_settings.h"
 #include "src/tuning/run_files.h"
+#include "src/tuning/trained_model.h"
 
 namespace deepseek_train::tuning {
 namespace {
 
-// The models' class, seen as the trainer sees it.
-class TrainedModel final : public training::CausalLm {
- public:
-  explicit TrainedModel(models::Transformer& model) : model_(model) {}
-  torch::nn::Module& module() override { return model_; }
-  torch::Tensor hidden_states(const torch::Tensor& input_ids) override {
-    return model_.hidden_states(input_ids);
-  }
-  torch::Tensor logits(const torch::Tensor& hidden) override { return model_.logits(hidden); }
-
- private:
-  models::Transformer& model_;
-};
-
-training::TrainerOptions trainer_options(const JobContext& context) {
+training::TrainerOptions trainer_options(const JobContext& context,
+                                         const models::ModelConfig& config) {
   const auto& recipe = context.recipe.training;
   training::TrainerOptions options;
   options.output_dir = context.recipe.run_folder();
@@ -42,6 +31,8 @@ training::TrainerOptions trainer_options(const JobContext& context) {
   options.save_steps = recipe.save_steps;
   options.save_total_limit = static_cast<int>(recipe.save_total_limit);
   options.stop_requested = context.stop_requested;
+  for (const auto& note : set_mixture_options(options, recipe, config))
+    if (context.communicator.rank() == 0) log_info(note);
   return options;
 }
 
@@ -116,8 +107,10 @@ bool train(const JobContext& context) {
                            .max_length = recipe.data.max_length,
                            .pad_id = static_cast<uint32_t>(tokenizer.pad_id().value_or(0))});
   TrainedModel model(*loaded.model);
+  const auto options = trainer_options(context, loaded.model->config());
+  if (options.mtp_loss_weight == 0) freeze_mtp_layers(*loaded.model);
   training::Trainer trainer({model, loader, context.communicator, context.env, context.metrics},
-                            trainer_options(context));
+                            options);
   if (trainer.resume() && context.communicator.rank() == 0)
     log_info("going on from step ", trainer.global_step());
 

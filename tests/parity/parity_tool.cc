@@ -1,8 +1,9 @@
 // For the parity tests: what our model makes of token ids, as one safetensors file.
 // usage: parity_tool MODEL IDS.safetensors OUTPUT.safetensors [fast] [bf16] [gradients] [mtp]
-//        [generate=N]
+//        [generate=N] [export=FOLDER]
 // IDS holds input_ids [B, T] int64. OUTPUT holds float32 logits [B, T, V] and loss; `gradients`
-// adds grad.NAME for every parameter; `mtp` the logits of the first multi-token prediction layer;
+// adds grad.NAME for every parameter; `mtp` the logits of the first multi-token prediction layer,
+// and with `gradients` those of its loss; `export=FOLDER` writes the model there in float32;
 // `generate` the greedy continuation by the cache; a mixture of experts its loads.
 #include <iostream>
 #include <set>
@@ -24,8 +25,12 @@ torch::Tensor next_token_loss(const torch::Tensor& logits, const torch::Tensor& 
                                 ids.slice(1, 1).flatten());
 }
 
-void add_gradients(models::Transformer& model, const torch::Tensor& ids, Tensors& out) {
-  auto loss = next_token_loss(model.logits(model.hidden_states(ids)), ids);
+void add_gradients(models::Transformer& model, const torch::Tensor& ids, bool mtp, Tensors& out) {
+  auto hidden = model.hidden_states(ids);
+  // Place i of the multi-token prediction predicts token i + 2.
+  auto loss =
+      mtp ? next_token_loss(model.logits(model.mtp_hidden_states(0, hidden, ids)), ids.slice(1, 1))
+          : next_token_loss(model.logits(hidden), ids);
   loss.backward();
   for (const auto& item : model.named_parameters())
     if (item.value().grad().defined())
@@ -39,8 +44,9 @@ void add_logits(models::Transformer& model, const torch::Tensor& ids, bool mtp, 
   auto logits = model.logits(hidden);
   out.push_back({"logits", logits.to(at::kFloat)});
   out.push_back({"loss", next_token_loss(logits, ids)});
-  for (size_t i = 0; i < routing.loads.size(); ++i)
-    out.push_back({"loads." + std::to_string(i), routing.loads[i]});
+  size_t i = 0;
+  for (const auto& [layer, load] : routing.loads)
+    out.push_back({"loads." + std::to_string(i++), load});
   if (mtp)
     out.push_back(
         {"mtp_logits", model.logits(model.mtp_hidden_states(0, hidden, ids)).to(at::kFloat)});
@@ -73,10 +79,16 @@ int main(int argc, char** argv) try {
   auto ids = formats::as_tensor(file.get("input_ids")).clone();
   Tensors out;
   add_logits(*loaded.model, ids, flags.contains("mtp"), out);
-  if (flags.contains("gradients")) add_gradients(*loaded.model, ids, out);
-  for (const auto& flag : flags)
+  if (flags.contains("gradients")) add_gradients(*loaded.model, ids, flags.contains("mtp"), out);
+  for (const auto& flag : flags) {
     if (flag.starts_with("generate="))
       add_generated(*loaded.model, ids, std::stoll(flag.substr(9)), out);
+    if (flag.starts_with("export="))
+      models::write_folder(
+          posix_env(), flag.substr(7),
+          models::folder_files(loaded.model->config(), loaded.checkpoint->tokenizer(), "float32"),
+          models::named_weights(*loaded.model, at::kFloat));
+  }
   formats::write_tensors(posix_env(), argv[3], out);
   return 0;
 } catch (const std::exception& error) {

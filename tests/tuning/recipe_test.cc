@@ -34,6 +34,22 @@ void expect_error(const std::string& yaml, std::initializer_list<std::string_vie
   }
 }
 
+TEST(RecipeTest, ReadsWhatMixturesOfExpertsNeed) {
+  auto plain = parse_recipe(kValid, "trial.yaml").training;
+  EXPECT_FALSE(plain.router_aux_loss_coef.has_value());
+  EXPECT_EQ(plain.bias_update_speed, 0);
+  auto set = parse_recipe(with("learning_rate: 2.0e-4",
+                               "router_aux_loss_coef: 0\n"
+                               "  bias_update_speed: 1.0e-3\n  mtp_loss_weight: 0.3"),
+                          "trial.yaml")
+                 .training;
+  EXPECT_EQ(set.router_aux_loss_coef, 0.0);
+  EXPECT_EQ(set.bias_update_speed, 0.001);
+  EXPECT_EQ(set.mtp_loss_weight, 0.3);
+  expect_error(with("learning_rate: 2.0e-4", "router_aux_loss_coef: -1"),
+               {"trial.yaml:9", "router_aux_loss_coef", "at least 0"});
+}
+
 TEST(RecipeTest, ReadsValuesAndDefaults) {
   auto recipe = parse_recipe(kValid, "trial.yaml");
   EXPECT_EQ(recipe.name, "trial");

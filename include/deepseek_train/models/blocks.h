@@ -15,6 +15,10 @@
 
 #include "deepseek_train/models/model_config.h"
 
+namespace deepseek_train::collectives {
+class Communicator;
+}
+
 namespace deepseek_train::models {
 
 // How a forward pass computes. kReference does Hugging Face's eager operations in Hugging Face's
@@ -46,13 +50,16 @@ class KvCache {
   std::vector<torch::Tensor> keys, values;  // a layer's values may be undefined: see CacheLayout
 };
 
-// Counts and losses that mixture-of-experts layers leave behind in one forward pass.
+// What the mixture-of-experts layers of one forward pass leave behind, by layer. A layer that runs
+// again for its backward pass (recomputation) writes the same place: nothing is counted twice.
 struct RoutingRecord {
+  // From the caller: the positions that count, as padding does not: [B, T] bool. Undefined: all.
+  torch::Tensor counted;
   // A layer's sequence-wise balance loss, summed over sequences and not yet times alpha: scalars
-  // with gradient. Empty when no layer has aux_loss_alpha.
-  std::vector<torch::Tensor> balance_losses;
-  // Tokens that each expert got, a tensor a layer: [experts] int64.
-  std::vector<torch::Tensor> loads;
+  // with gradient.
+  std::map<int64_t, torch::Tensor> balance_losses;
+  // Counted tokens that each expert got: [experts] int64. No token is ever dropped.
+  std::map<int64_t, torch::Tensor> loads;
 };
 
 // What every layer of one forward pass shares. Made by Transformer.
@@ -68,6 +75,7 @@ struct ForwardContext {
   torch::Tensor mask, window_mask;
   Numerics numerics = Numerics::kFast;
   RoutingRecord* routing = nullptr;  // null: not wanted
+  torch::Tensor counted;             // as in RoutingRecord, of this pass's positions
 };
 
 // An attention of any kind: [B, T, D] -> [B, T, D] in the input's dtype, causal. Its parameters'
@@ -106,6 +114,8 @@ struct BlockSite {
   const ModelConfig& config;
   int64_t layer = 0;
   torch::Device device = torch::kCPU;  // of its parameters
+  // Null, or the ranks over which the experts are sharded. Borrowed.
+  collectives::Communicator* expert_ranks = nullptr;
 };
 
 // A user's blocks by name. The model's config names the one to use (attention_block, mlp_block).

@@ -46,7 +46,8 @@ struct LoadReport {
 
 // Copies every parameter and buffer of `model` from the checkpoint, converting the type. Names in
 // `elsewhere` are loaded by the caller (quantized weights). Throws DataCorruption unless every one
-// of them and every tensor is used exactly once, and for NaN or infinite values, by name.
+// of them and every tensor is used exactly once, and for NaN or infinite values, by name. Of an
+// expert-parallel model each rank reads its own experts only.
 LoadReport load_weights(Transformer& model, const Checkpoint& checkpoint,
                         const std::set<std::string>& elsewhere = {});
 
@@ -68,7 +69,9 @@ void write_folder(Env& env, const std::string& folder, const FolderFiles& files,
                   const std::vector<formats::NamedTensor>& tensors);
 
 // Parameters of the model under their names, converted to `dtype`, and its buffers as they are; for
-// write_folder.
+// write_folder. The copies of embedding and output projection that a checkpoint holds with each
+// multi-token prediction layer are among them. Throws InvalidArgument for a model that holds only
+// some of its experts.
 std::vector<formats::NamedTensor> named_weights(const Transformer& model, at::ScalarType dtype);
 
 }  // namespace deepseek_train::models

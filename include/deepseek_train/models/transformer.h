@@ -5,8 +5,9 @@
 
 #include <torch/torch.h>
 
+#include <map>
 #include <memory>
-#include <vector>
+#include <utility>
 
 #include "deepseek_train/models/blocks.h"
 #include "deepseek_train/models/model_config.h"
@@ -24,8 +25,18 @@ class Transformer : public torch::nn::Module {
   // Weights are uninitialised: load a checkpoint or call initialize(). On the meta device they have
   // shapes and no memory. Throws NotFound when the config names a block that `blocks` does not
   // have.
+  //
+  // Expert parallelism: with `expert_ranks`, rank r of n holds only the experts [r * X / n, (r + 1)
+  // * X / n) of each layer's X, under their global numbers, and all the rest. Each rank passes its
+  // own tokens, as many as it likes; they travel to their experts and back (two all_to_all a layer
+  // forward, two backward: 2 * C * D elements a token each way). Forward and backward are then
+  // collective: every rank calls them equally often, in the same order, ranks without tokens too.
+  // Experts' gradients are sums over all ranks' tokens already, others' this rank's own. The
+  // communicator is borrowed; it should serve nothing else while a pass runs. Throws
+  // InvalidArgument unless the ranks share the experts evenly.
   explicit Transformer(const ModelConfig& config, const BlockRegistry& blocks = {},
-                       torch::Device device = torch::kCPU);
+                       torch::Device device = torch::kCPU,
+                       collectives::Communicator* expert_ranks = nullptr);
   ~Transformer() override;
 
   // input_ids [B, T] int64 -> [B, T, D] in compute_dtype, after the last norm. Rows are
@@ -60,10 +71,13 @@ class Transformer : public torch::nn::Module {
 
   // The aux-loss-free rule of DeepSeek-V3 (arXiv 2412.19437, section 2.1.2): every router's bias
   // moves by -gamma for experts with more than the mean load and by +gamma for those with less.
-  // `loads` as in RoutingRecord, counted over the global batch. gamma 0 changes nothing.
-  void balance_experts(const std::vector<torch::Tensor>& loads, double gamma);
+  // `loads` as in RoutingRecord, counted over the global batch. gamma 0 changes nothing. Throws
+  // InvalidArgument for a layer without experts.
+  void balance_experts(const std::map<int64_t, torch::Tensor>& loads, double gamma);
 
   const ModelConfig& config() const { return config_; }
+  // The experts of every layer that this rank holds: [first, last).
+  std::pair<int64_t, int64_t> local_experts() const { return local_experts_; }
   // The output projection; it shares the embedding's weight when config().tie_word_embeddings.
   ops::Linear& lm_head() { return *lm_head_; }
 
@@ -74,6 +88,7 @@ class Transformer : public torch::nn::Module {
 
  private:
   ForwardContext context_for(const torch::Tensor& positions) const;
+  MlpBlock& mlp_of(int64_t layer) const;
   void mask_window(ForwardContext& context, int64_t num_tokens, torch::Device device) const;
 
   ModelConfig config_;
@@ -82,6 +97,7 @@ class Transformer : public torch::nn::Module {
   std::shared_ptr<Decoder> decoder_;
   std::shared_ptr<ops::Linear> lm_head_;
   std::unique_ptr<RotaryEmbedding> rotary_;
+  std::pair<int64_t, int64_t> local_experts_;
 };
 
 }  // namespace deepseek_train::models

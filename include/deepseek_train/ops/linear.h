@@ -24,7 +24,7 @@ class LinearMethod {
   virtual std::string name() const = 0;
 };
 
-// The plain product: the master weight is cast to the input's dtype (no copy if it has it already),
+// The plain product, always the same object: the master weight is cast to the input's dtype (no copy if it has it already),
 // its gradient comes back in the master weight's dtype.
 std::shared_ptr<LinearMethod> dense_linear_method();
 

@@ -14,6 +14,13 @@ namespace deepseek_train::training {
 // output projection: cost N * V, not B * T * V.
 torch::Tensor cross_entropy_sum(CausalLm& model, const data::Batch& batch);
 
+// The same for the multi-token prediction layer at `depth`, of whose hidden states [B, T - 1 -
+// depth, D] place i predicts token i + depth + 2 through the model's own output projection.
+torch::Tensor mtp_cross_entropy_sum(CausalLm& model, const data::Batch& batch, int64_t depth,
+                                    const torch::Tensor& hidden);
+// The labels that it is over.
+int64_t num_mtp_labels(const data::Batch& batch, int64_t depth);
+
 // Sum of KL(teacher || student) over every predicted position of the batch, prompts included: the
 // student learns the teacher's whole distribution everywhere, not one right token (Hinton et al.
 // 2015, arXiv 1503.02531). The teacher runs without gradients; same vocabulary. Cost: one more

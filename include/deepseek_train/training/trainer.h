@@ -27,7 +27,15 @@ struct TrainerOptions {
   CosineSchedule schedule;
   AdamWOptions optimizer;
   double max_grad_norm = 1.0;  // 0: no clipping
-  int64_t save_steps = 0;      // 0: only when asked
+  // Of mixtures of experts. alpha: weight of the routers' sequence-wise balance losses (mean over
+  // the global batch's sequences, sum over layers), the config's aux_loss_alpha.
+  double router_aux_loss_coef = 0;
+  // gamma of the aux-loss-free rule, applied after every step with the loads of the global batch;
+  // 0: the routers' biases stay as they are, bit by bit.
+  double bias_update_speed = 0;
+  // lambda: weight of the multi-token prediction loss.
+  double mtp_loss_weight = 0;
+  int64_t save_steps = 0;  // 0: only when asked
   int save_total_limit = 1;
   // Asked after every step; any rank's yes saves a checkpoint on all and ends run_until.
   std::function<bool()> stop_requested;
@@ -44,7 +52,9 @@ struct TrainerParts {
 
 // Trains a language model on this rank's share of the data. The loss of a step is the mean over all
 // counted tokens of all ranks and micro-batches, so ranks and accumulation do not change the
-// gradient. Collective: every rank makes the same calls. One thread.
+// gradient. Recorded each step: loss, learning_rate, grad_norm, tokens_per_second; with experts
+// balance_loss and, for each layer N, max_over_mean_load/layer_N (1: balanced); mtp_loss.
+// Collective: every rank makes the same calls. One thread.
 class Trainer {
  public:
   Trainer(const TrainerParts& parts, const TrainerOptions& options);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,6 +31,10 @@ struct TrainingRecipe {
   int64_t warmup_steps = 0;
   double weight_decay = 0.01;
   double max_grad_norm = 1.0;
+  // Of mixtures of experts; see docs/models.md. Absent: the config's aux_loss_alpha.
+  std::optional<double> router_aux_loss_coef;
+  double bias_update_speed = 0;  // gamma; 0: the routers' biases stay as they are
+  double mtp_loss_weight = 0.1;  // lambda; 0: multi-token prediction layers stay as they are
   int64_t seed = 0;
   int64_t save_steps = 0;
   int64_t save_total_limit = 1;

@@ -63,6 +63,32 @@ TEST(TensorsTest, EveryCollectiveOnEveryType) {
   }
 }
 
+// Rank r sends r + s rows of two elements to rank s.
+TEST(TensorsTest, AllToAllOfUnevenParts) {
+  for (const char* transport : {"shm", "tcp"}) {
+    run_ranks(
+        3,
+        [](Communicator& communicator) {
+          const int rank = communicator.rank();
+          std::vector<int64_t> rows;
+          std::vector<at::Tensor> sent, wanted;
+          for (int other = 0; other < 3; ++other) {
+            rows.push_back(rank + other);
+            sent.push_back(torch::full({rank + other, 2}, 10 * rank + other));
+            wanted.push_back(torch::full({rank + other, 2}, 10 * other + rank));
+          }
+          auto out = torch::empty({3 * rank + 3, 2}, at::kLong);
+          all_to_all(communicator, torch::cat(sent), rows, out, rows);
+          EXPECT_TRUE(torch::equal(out, torch::cat(wanted)));
+          EXPECT_THROW(all_to_all(communicator, torch::cat(sent), {1, 1}, out, rows),
+                       InvalidArgument);
+          EXPECT_THROW(all_to_all(communicator, torch::cat(sent), {1, 1, 100}, out, rows),
+                       InvalidArgument);
+        },
+        over(transport));
+  }
+}
+
 TEST(TensorsTest, WhatCannotTravelIsRefused) {
   run_ranks(1, [](Communicator& communicator) {
     const auto refused = [&](const at::Tensor& tensor) {

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <source_location>
+#include <vector>
 
 #include "deepseek_train/collectives/communicator.h"
 
@@ -26,6 +27,12 @@ void all_gather(Communicator& communicator, const at::Tensor& in, const at::Tens
                 std::source_location site = std::source_location::current());
 // Both [size * n, ...].
 void all_to_all(Communicator& communicator, const at::Tensor& in, const at::Tensor& out,
+                std::source_location site = std::source_location::current());
+// Parts of different sizes: in_rows[r] leading rows of `in`, one part after another, go to rank r,
+// out_rows[s] of `out` come from rank s; other dimensions are equal. Any part may be empty.
+void all_to_all(Communicator& communicator, const at::Tensor& in,
+                const std::vector<int64_t>& in_rows, const at::Tensor& out,
+                const std::vector<int64_t>& out_rows,
                 std::source_location site = std::source_location::current());
 void broadcast(Communicator& communicator, const at::Tensor& data, int root = 0,
                std::source_location site = std::source_location::current());
