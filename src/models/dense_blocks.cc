@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "deepseek_train/ops/fused.h"
+
 namespace deepseek_train::models {
 
 GroupedQueryAttention::GroupedQueryAttention(const BlockSite& site)
@@ -52,8 +54,10 @@ SwiGluMlp::SwiGluMlp(const BlockSite& site, int64_t intermediate_size) {
   down_proj_ = linear("down_proj", intermediate_size, hidden_size);
 }
 
-torch::Tensor SwiGluMlp::forward(const torch::Tensor& hidden) {
-  return down_proj_->forward(torch::silu(gate_proj_->forward(hidden)) * up_proj_->forward(hidden));
+torch::Tensor SwiGluMlp::forward(const torch::Tensor& hidden, Numerics numerics) {
+  auto gate = gate_proj_->forward(hidden), up = up_proj_->forward(hidden);
+  return down_proj_->forward(numerics == Numerics::kFast ? ops::swiglu(gate, up)
+                                                         : torch::silu(gate) * up);
 }
 
 }  // namespace deepseek_train::models

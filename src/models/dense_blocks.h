@@ -26,9 +26,9 @@ class GroupedQueryAttention final : public AttentionBlock {
 class SwiGluMlp final : public MlpBlock {
  public:
   SwiGluMlp(const BlockSite& site, int64_t intermediate_size);
-  torch::Tensor forward(const torch::Tensor& hidden);
-  torch::Tensor forward(const torch::Tensor& hidden, const ForwardContext&) override {
-    return forward(hidden);
+  torch::Tensor forward(const torch::Tensor& hidden, Numerics numerics);
+  torch::Tensor forward(const torch::Tensor& hidden, const ForwardContext& context) override {
+    return forward(hidden, context.numerics);
   }
 
  private:
