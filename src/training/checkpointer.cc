@@ -32,10 +32,11 @@ std::vector<int64_t> complete_steps(Env& env, const std::string& run_folder) {
   return steps;
 }
 
-std::vector<formats::NamedTensor> named_parameters(const torch::nn::Module& module) {
+// What is trained. Frozen parameters come from the model that the run started with.
+std::vector<formats::NamedTensor> trained_parameters(const torch::nn::Module& module) {
   std::vector<formats::NamedTensor> tensors;
   for (const auto& parameter : module.named_parameters())
-    tensors.push_back({parameter.key(), parameter.value()});
+    if (parameter.value().requires_grad()) tensors.push_back({parameter.key(), parameter.value()});
   return tensors;
 }
 
@@ -62,9 +63,9 @@ std::string state_json(const TrainerState& state) {
 
 void load_parameters(torch::nn::Module& module, const formats::SafetensorsFile& file) {
   torch::NoGradGuard no_grad;
-  auto wanted = named_parameters(module);
+  auto wanted = trained_parameters(module);
   DST_CHECK_AS(DataCorruption, file.tensors().size() == wanted.size(), file.path(), " has ",
-               file.tensors().size(), " tensors, the model has ", wanted.size(),
+               file.tensors().size(), " tensors, the model trains ", wanted.size(),
                "; is it of another model?");
   for (auto& [name, tensor] : wanted) {
     auto stored = formats::as_tensor(file.get(name));
@@ -97,7 +98,7 @@ void Checkpointer::save(const torch::nn::Module& module, const AdamW& optimizer,
   env_.remove_all(temporary);
   try {
     formats::write_tensors(env_, join_path(temporary, "model.safetensors"),
-                           named_parameters(module), {{"format", "pt"}});
+                           trained_parameters(module), {{"format", "pt"}});
     formats::write_tensors(env_, join_path(temporary, "optimizer.safetensors"),
                            optimizer.state_dict());
     write_text(env_, join_path(temporary, "sampler.json"), state.sampler);

@@ -1,5 +1,7 @@
 #include "deepseek_train/training/losses.h"
 
+#include "src/training/frozen_head.h"
+
 namespace deepseek_train::training {
 namespace {
 
@@ -14,14 +16,19 @@ torch::Tensor shifted_targets(const data::Batch& batch) {
   return as_tensor(batch, batch.labels).slice(1, 1).reshape(-1);
 }
 
-// Logits [N, V] float32 at `chosen` [N] of the B * (T - 1) positions that predict something.
-torch::Tensor chosen_logits(CausalLm& model, const data::Batch& batch,
+// Hidden states [N, D] at `chosen` [N] of the B * (T - 1) positions that predict something.
+torch::Tensor chosen_hidden(CausalLm& model, const data::Batch& batch,
                             const torch::Tensor& chosen) {
   auto hidden_BTD = model.hidden_states(as_tensor(batch, batch.input_ids));
-  auto hidden_ND = hidden_BTD.slice(1, 0, batch.columns - 1)
-                       .reshape({-1, hidden_BTD.size(2)})
-                       .index_select(0, chosen);
-  return model.logits(hidden_ND).to(at::kFloat);
+  return hidden_BTD.slice(1, 0, batch.columns - 1)
+      .reshape({-1, hidden_BTD.size(2)})
+      .index_select(0, chosen);
+}
+
+// Logits [N, V] float32.
+torch::Tensor chosen_logits(CausalLm& model, const data::Batch& batch,
+                            const torch::Tensor& chosen) {
+  return model.logits(chosen_hidden(model, batch, chosen)).to(at::kFloat);
 }
 
 }  // namespace
@@ -29,8 +36,12 @@ torch::Tensor chosen_logits(CausalLm& model, const data::Batch& batch,
 torch::Tensor cross_entropy_sum(CausalLm& model, const data::Batch& batch) {
   auto targets = shifted_targets(batch);
   auto chosen = (targets != data::kIgnoreIndex).nonzero().squeeze(-1);
-  return at::cross_entropy_loss(chosen_logits(model, batch, chosen),
-                                targets.index_select(0, chosen), /*weight=*/{}, at::Reduction::Sum);
+  targets = targets.index_select(0, chosen);
+  auto hidden = chosen_hidden(model, batch, chosen);
+  if (hidden.requires_grad() && has_frozen_head(model, hidden))
+    return frozen_head_cross_entropy(model, hidden, targets);
+  return at::cross_entropy_loss(model.logits(hidden).to(at::kFloat), targets, /*weight=*/{},
+                                at::Reduction::Sum);
 }
 
 torch::Tensor distillation_sum(CausalLm& student, CausalLm& teacher, const data::Batch& batch) {
