@@ -71,18 +71,21 @@ torch::Tensor MixtureOfExperts::forward(const torch::Tensor& hidden,
   auto loads = choice.experts.flatten().bincount({}, moe_.n_routed_experts);
   if (context.routing) {
     context.routing->loads.push_back(loads);
+    context.routing->gate_weights.push_back(
+        torch::zeros({moe_.n_routed_experts}, choice.weights.options())
+            .scatter_add_(0, choice.experts.flatten(), choice.weights.detach().flatten()));
     if (moe_.aux_loss_alpha > 0)
       context.routing->balance_losses.push_back(
           sequence_balance_loss(choice.scores, choice.experts, hidden.size(0)));
   }
-  auto result = run_experts(flat, choice, loads).view_as(hidden);
-  return shared_experts_ ? result + shared_experts_->forward(hidden) : result;
+  auto result = run_experts(flat, choice, loads, context.numerics).view_as(hidden);
+  return shared_experts_ ? result + shared_experts_->forward(hidden, context) : result;
 }
 
 // Tokens are brought into the order of their experts, so that each expert sees one matrix.
 torch::Tensor MixtureOfExperts::run_experts(const torch::Tensor& hidden_ND,
                                             const Router::Choice& choice,
-                                            const torch::Tensor& loads) {
+                                            const torch::Tensor& loads, Numerics numerics) {
   auto order = choice.experts.flatten().argsort(/*stable=*/true, 0, /*descending=*/false);
   auto tokens = order.div(moe_.num_experts_per_tok, "floor");
   auto permuted = hidden_ND.index_select(0, tokens);
@@ -94,7 +97,7 @@ torch::Tensor MixtureOfExperts::run_experts(const torch::Tensor& hidden_ND,
   int64_t begin = 0;
   for (size_t i = 0; i < experts_.size(); ++i) {
     if (counts[i] == 0 && !all) continue;
-    outputs.push_back(experts_[i]->forward(permuted.narrow(0, begin, counts[i])));
+    outputs.push_back(experts_[i]->forward(permuted.narrow(0, begin, counts[i]), numerics));
     begin += counts[i];
   }
   auto weights = choice.weights.flatten().index_select(0, order).unsqueeze(1);

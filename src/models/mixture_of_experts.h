@@ -46,7 +46,7 @@ class MixtureOfExperts final : public MlpBlock {
 
  private:
   torch::Tensor run_experts(const torch::Tensor& hidden_ND, const Router::Choice& choice,
-                            const torch::Tensor& loads);
+                            const torch::Tensor& loads, Numerics numerics);
 
   MoeConfig moe_;
   std::shared_ptr<Router> gate_;

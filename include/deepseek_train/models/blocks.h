@@ -53,6 +53,8 @@ struct RoutingRecord {
   std::vector<torch::Tensor> balance_losses;
   // Tokens that each expert got, a tensor a layer: [experts] int64.
   std::vector<torch::Tensor> loads;
+  // The sum of the routing weights that each expert got, a tensor a layer: [experts] fp32.
+  std::vector<torch::Tensor> gate_weights;
 };
 
 // What every layer of one forward pass shares. Made by Transformer.
