@@ -2,12 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "deepseek_train/core/env.h"
 #include "deepseek_train/data/sources.h"
+#include "deepseek_train/tuning/lora_config.h"
 
 namespace deepseek_train::tuning {
 
@@ -32,6 +34,14 @@ struct TrainingRecipe {
   int64_t seed = 0;
   int64_t save_steps = 0;
   int64_t save_total_limit = 1;
+};
+
+// With this section an adapter is trained in place of the weights.
+struct LoraRecipe {
+  LoraConfig config;
+  // How the frozen weights are kept while training: "nf4", "nf4-double" or "int8" (QLoRA); empty:
+  // in the compute dtype.
+  std::string base;
 };
 
 struct QuantizationRecipe {
@@ -63,6 +73,7 @@ struct Recipe {
   std::string compute_dtype = "auto";  // bfloat16 where the CPU multiplies it, else float32
   DataRecipe data;
   TrainingRecipe training;
+  std::optional<LoraRecipe> lora;
   QuantizationRecipe quantization;
   EvaluationRecipe evaluation;
   CommunicationRecipe communication;
