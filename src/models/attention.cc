@@ -1,6 +1,7 @@
 // What all attentions share: rotation, the cache and the softmax itself.
 #include "deepseek_train/core/error.h"
 #include "deepseek_train/models/blocks.h"
+#include "deepseek_train/ops/fused.h"
 
 namespace deepseek_train::models {
 namespace {
@@ -46,6 +47,8 @@ torch::Tensor eager(const torch::Tensor& query, const torch::Tensor& key,
 }  // namespace
 
 torch::Tensor rotate_half_split(const torch::Tensor& x, const ForwardContext& context) {
+  if (context.numerics == Numerics::kFast && !context.decoding)
+    return ops::rotate_halves(x, context.cos, context.sin);
   auto [cos, sin] = over_heads(context);
   auto halves = x.chunk(2, -1);
   return x * cos + torch::cat({-halves[1], halves[0]}, -1) * sin;

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "deepseek_train/ops/fused.h"
+
 namespace deepseek_train::models {
 
 GroupedQueryAttention::GroupedQueryAttention(const BlockSite& site)
@@ -59,8 +61,10 @@ std::optional<ExpertWeights> SwiGluMlp::plain_weights() const {
   return ExpertWeights{gate_proj_->weight, up_proj_->weight, down_proj_->weight};
 }
 
-torch::Tensor SwiGluMlp::forward(const torch::Tensor& hidden) {
-  return down_proj_->forward(torch::silu(gate_proj_->forward(hidden)) * up_proj_->forward(hidden));
+torch::Tensor SwiGluMlp::forward(const torch::Tensor& hidden, Numerics numerics) {
+  auto gate = gate_proj_->forward(hidden), up = up_proj_->forward(hidden);
+  return down_proj_->forward(numerics == Numerics::kFast ? ops::swiglu(gate, up)
+                                                         : torch::silu(gate) * up);
 }
 
 }  // namespace deepseek_train::models

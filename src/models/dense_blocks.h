@@ -27,9 +27,9 @@ class GroupedQueryAttention final : public AttentionBlock {
 class SwiGluMlp final : public MlpBlock {
  public:
   SwiGluMlp(const BlockSite& site, int64_t intermediate_size);
-  torch::Tensor forward(const torch::Tensor& hidden);
-  torch::Tensor forward(const torch::Tensor& hidden, const ForwardContext&) override {
-    return forward(hidden);
+  torch::Tensor forward(const torch::Tensor& hidden, Numerics numerics);
+  torch::Tensor forward(const torch::Tensor& hidden, const ForwardContext& context) override {
+    return forward(hidden, context.numerics);
   }
   // The three weights, where they are all that there is: no bias, and no other method (quantized,
   // adapted) on any of them. Else nullopt.

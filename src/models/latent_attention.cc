@@ -2,7 +2,6 @@
 
 #include <cmath>
 
-#include "deepseek_train/core/error.h"
 #include "src/models/rotary_embedding.h"
 
 namespace deepseek_train::models {
@@ -108,11 +107,8 @@ torch::Tensor LatentAttention::expanded(const torch::Tensor& query, const torch:
 torch::Tensor LatentAttention::absorbed(const torch::Tensor& query,
                                         const torch::Tensor& latent_and_key,
                                         const ForwardContext& context) {
-  DST_CHECK(kv_b_proj_->has_weight(),
-            "latent attention decodes with the floating-point weight of kv_b_proj, which was "
-            "quantized away; put kv_b_proj on the quantization's ignore list");
   const auto R = mla_.kv_lora_rank;
-  auto weight = kv_b_proj_->weight.to(query.scalar_type())
+  auto weight = kv_b_proj_->dense_weight(query.scalar_type())
                     .view({heads_, mla_.qk_nope_head_dim + mla_.v_head_dim, R});
   auto key_up = weight.narrow(1, 0, mla_.qk_nope_head_dim);                  // [H, nope, R]
   auto value_up = weight.narrow(1, mla_.qk_nope_head_dim, mla_.v_head_dim);  // [H, v, R]

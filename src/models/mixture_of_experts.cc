@@ -3,6 +3,17 @@
 #include "deepseek_train/core/error.h"
 
 namespace deepseek_train::models {
+namespace {
+
+// The sum of the routing weights that counted tokens gave each expert: [experts].
+torch::Tensor gate_weights(const Router::Choice& choice, const torch::Tensor& counted,
+                           int64_t num_experts) {
+  auto weights = choice.weights.detach() * counted.reshape({-1, 1});
+  return at::zeros({num_experts}, weights.options())
+      .scatter_add_(0, choice.experts.flatten(), weights.flatten());
+}
+
+}  // namespace
 
 Router::Router(const BlockSite& site) : moe_(*site.config.moe) {
   weight = register_parameter(
@@ -76,10 +87,11 @@ torch::Tensor MixtureOfExperts::forward(const torch::Tensor& hidden,
                                                         hidden.options().dtype(at::kBool));
     auto loads = sequence_loads(choice.experts, counted, moe_.n_routed_experts);
     context.routing->loads[layer_] = loads.sum(0);
+    context.routing->gate_weights[layer_] = gate_weights(choice, counted, moe_.n_routed_experts);
     context.routing->balance_losses[layer_] = sequence_balance_loss(choice.scores, counted, loads);
   }
   auto result = run_experts(flat, choice, context.numerics).view_as(hidden);
-  return shared_experts_ ? result + shared_experts_->forward(hidden) : result;
+  return shared_experts_ ? result + shared_experts_->forward(hidden, context) : result;
 }
 
 // Tokens are brought into the order of their experts, so that each expert sees one matrix.
@@ -129,7 +141,7 @@ torch::Tensor MixtureOfExperts::apply_experts(const torch::Tensor& rows,
   const bool all = torch::GradMode::is_enabled();
   std::vector<torch::Tensor> outputs;
   for (size_t i = 0; i < experts_.size(); ++i)
-    if (all || counts[i] > 0) outputs.push_back(experts_[i]->forward(parts[i]));
+    if (all || counts[i] > 0) outputs.push_back(experts_[i]->forward(parts[i], numerics));
   return outputs.empty() ? rows : torch::cat(outputs);
 }
 

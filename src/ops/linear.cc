@@ -59,6 +59,14 @@ class DenseLinearMethod : public LinearMethod {
 
 }  // namespace
 
+torch::Tensor LinearMethod::dense_weight(const torch::Tensor& weight, at::ScalarType dtype) {
+  DST_CHECK(
+      weight.defined(), "a linear layer computed as \"", name(),
+      "\" has no floating-point weight; leave it out of the quantization (ignore) or load the "
+      "floating-point model");
+  return weight.to(dtype);
+}
+
 std::shared_ptr<LinearMethod> dense_linear_method() {
   static const auto method = std::make_shared<DenseLinearMethod>();  // stateless: one for all
   return method;

@@ -29,6 +29,7 @@ void AdamW::step(double learning_rate, double gradient_scale) {
   std::optional<torch::Tensor> divisor;
   if (gradient_scale != 1.0) divisor = torch::full({}, 1.0 / gradient_scale, at::kFloat);
   for (auto& group : groups_) {
+    if (group.parameters.empty()) continue;  // as the vectors of a model with adapters
     std::vector<torch::Tensor> gradients;
     for (const auto& parameter : group.parameters) gradients.push_back(parameter.grad());
     for (auto& step : group.steps) step.fill_(static_cast<double>(num_steps_));

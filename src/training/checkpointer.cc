@@ -32,11 +32,12 @@ std::vector<int64_t> complete_steps(Env& env, const std::string& run_folder) {
   return steps;
 }
 
-// Parameters, and buffers: training moves the bias of a router, which is one.
+// What training changes: parameters that are trained (frozen ones come from the model that the run
+// started with), and buffers, as the bias of a router is one.
 std::vector<formats::NamedTensor> named_state(const torch::nn::Module& module) {
   std::vector<formats::NamedTensor> tensors;
   for (const auto& parameter : module.named_parameters())
-    tensors.push_back({parameter.key(), parameter.value()});
+    if (parameter.value().requires_grad()) tensors.push_back({parameter.key(), parameter.value()});
   for (const auto& buffer : module.named_buffers())
     tensors.push_back({buffer.key(), buffer.value()});
   return tensors;
@@ -67,7 +68,7 @@ void load_state(torch::nn::Module& module, const formats::SafetensorsFile& file)
   torch::NoGradGuard no_grad;
   auto wanted = named_state(module);
   DST_CHECK_AS(DataCorruption, file.tensors().size() == wanted.size(), file.path(), " has ",
-               file.tensors().size(), " tensors, the model has ", wanted.size(),
+               file.tensors().size(), " tensors, the model trains ", wanted.size(),
                "; is it of another model?");
   for (auto& [name, tensor] : wanted) {
     auto stored = formats::as_tensor(file.get(name));

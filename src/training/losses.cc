@@ -1,6 +1,7 @@
 #include "deepseek_train/training/losses.h"
 
 #include "src/training/batch_tensor.h"
+#include "src/training/frozen_head.h"
 
 namespace deepseek_train::training {
 namespace {
@@ -10,28 +11,30 @@ torch::Tensor targets_ahead(const data::Batch& batch, int64_t ahead) {
   return as_tensor(batch, batch.labels).slice(1, ahead).reshape(-1);
 }
 
-// Logits [N, V] float32 of hidden states [B, S, D], at `chosen` [N] of the first `columns` places
-// of all rows.
-torch::Tensor chosen_logits(CausalLm& model, const torch::Tensor& hidden_BSD, int64_t columns,
+// Hidden states [N, D] of [B, S, D], at `chosen` [N] of the first `columns` places of all rows.
+torch::Tensor chosen_hidden(const torch::Tensor& hidden_BSD, int64_t columns,
                             const torch::Tensor& chosen) {
-  auto hidden_ND =
-      hidden_BSD.slice(1, 0, columns).reshape({-1, hidden_BSD.size(2)}).index_select(0, chosen);
-  return model.logits(hidden_ND).to(at::kFloat);
+  return hidden_BSD.slice(1, 0, columns).reshape({-1, hidden_BSD.size(2)}).index_select(0, chosen);
 }
 
-// The same of the model's own hidden states, at the B * (T - 1) positions that predict something.
+// Logits [N, V] float32 at the B * (T - 1) positions that predict something.
 torch::Tensor chosen_logits(CausalLm& model, const data::Batch& batch,
                             const torch::Tensor& chosen) {
   auto hidden = model.hidden_states(as_tensor(batch, batch.input_ids));
-  return chosen_logits(model, hidden, batch.columns - 1, chosen);
+  return model.logits(chosen_hidden(hidden, batch.columns - 1, chosen)).to(at::kFloat);
 }
 
-torch::Tensor labelled(const torch::Tensor& targets) {
-  return (targets != data::kIgnoreIndex).nonzero().squeeze(-1);
-}
-
-torch::Tensor summed(const torch::Tensor& logits, const torch::Tensor& targets) {
-  return at::cross_entropy_loss(logits, targets, /*weight=*/{}, at::Reduction::Sum);
+// Of the labelled tokens `ahead` places on, predicted from `hidden_BSD`.
+torch::Tensor cross_entropy_ahead(CausalLm& model, const data::Batch& batch,
+                                  const torch::Tensor& hidden_BSD, int64_t ahead) {
+  auto targets = targets_ahead(batch, ahead);
+  auto chosen = (targets != data::kIgnoreIndex).nonzero().squeeze(-1);
+  targets = targets.index_select(0, chosen);
+  auto hidden = chosen_hidden(hidden_BSD, batch.columns - ahead, chosen);
+  if (hidden.requires_grad() && has_frozen_head(model, hidden))
+    return frozen_head_cross_entropy(model, hidden, targets);
+  return at::cross_entropy_loss(model.logits(hidden).to(at::kFloat), targets, /*weight=*/{},
+                                at::Reduction::Sum);
 }
 
 }  // namespace
@@ -42,17 +45,13 @@ torch::Tensor as_tensor(const data::Batch& batch, const std::vector<int64_t>& va
 }
 
 torch::Tensor cross_entropy_sum(CausalLm& model, const data::Batch& batch) {
-  auto targets = targets_ahead(batch, 1);
-  auto chosen = labelled(targets);
-  return summed(chosen_logits(model, batch, chosen), targets.index_select(0, chosen));
+  auto hidden = model.hidden_states(as_tensor(batch, batch.input_ids));
+  return cross_entropy_ahead(model, batch, hidden, 1);
 }
 
 torch::Tensor mtp_cross_entropy_sum(CausalLm& model, const data::Batch& batch, int64_t depth,
                                     const torch::Tensor& hidden) {
-  auto targets = targets_ahead(batch, depth + 2);
-  auto chosen = labelled(targets);
-  auto logits = chosen_logits(model, hidden, batch.columns - depth - 2, chosen);
-  return summed(logits, targets.index_select(0, chosen));
+  return cross_entropy_ahead(model, batch, hidden, depth + 2);
 }
 
 int64_t num_mtp_labels(const data::Batch& batch, int64_t depth) {

@@ -152,6 +152,20 @@ void read_training(Section& section, TrainingRecipe& training) {
   section.read_at_least<int64_t>("save_total_limit", training.save_total_limit, 1);
 }
 
+void read_lora(Section& section, LoraRecipe& lora) {
+  auto& config = lora.config;
+  section.read_at_least<int64_t>("r", config.r, 1);
+  section.read_above_zero("lora_alpha", config.lora_alpha);
+  section.read_at_least("lora_dropout", config.lora_dropout, 0.0);
+  section.read("target_modules", config.target_modules);
+  section.read("exclude_modules", config.exclude_modules);
+  section.read("modules_to_save", config.modules_to_save);
+  section.read("use_rslora", config.use_rslora);
+  section.read("use_dora", config.use_dora);
+  section.read_one_of("base", lora.base, {"nf4", "nf4-double", "int8"});
+  config.check();
+}
+
 void read_quantization(Section& section, QuantizationRecipe& quantization) {
   section.require("scheme");
   section.read_one_of("scheme", quantization.scheme, {"w8a8"});
@@ -190,6 +204,7 @@ Recipe read_recipe(Section& section) {
   section.read("mlp_block", recipe.mlp_block);
   section.section("data", [&](Section& s) { read_data(s, recipe.data); });
   section.section("training", [&](Section& s) { read_training(s, recipe.training); });
+  section.section("lora", [&](Section& s) { read_lora(s, recipe.lora.emplace()); });
   section.section("quantization", [&](Section& s) { read_quantization(s, recipe.quantization); });
   section.section("evaluation", [&](Section& s) { read_evaluation(s, recipe.evaluation); });
   section.section("communication",
@@ -212,6 +227,9 @@ Recipe parse_recipe(std::string_view yaml, const std::string& origin) {
   auto recipe = read_recipe(section);
   DST_CHECK(!recipe.name.empty() && recipe.name.find('/') == std::string::npos, origin,
             ": name is \"", recipe.name, "\", wanted a folder's name without slashes");
+  DST_CHECK(!recipe.lora || recipe.quantization.qat_steps == 0, origin,
+            ": quantization-aware training moves all weights, an adapter leaves them as they are; "
+            "leave out quantization.qat_steps, or the section lora");
   return recipe;
 }
 

@@ -3,9 +3,18 @@
 #include <nlohmann/json.hpp>
 
 #include "deepseek_train/core/error.h"
+#include "deepseek_train/tuning/peft_adapter.h"
 
 namespace deepseek_train::tuning {
 namespace {
+
+// Null without an adapter, as in the files of runs before there were any.
+nlohmann::ordered_json adapter_of(const Recipe& recipe) {
+  if (!recipe.lora) return nullptr;
+  auto json = nlohmann::ordered_json::parse(to_json(recipe.lora->config));
+  json["base"] = recipe.lora->base;
+  return json;
+}
 
 // Everything that changes the weights; evaluation and communication may differ between a run and
 // its resumption.
@@ -32,7 +41,8 @@ nlohmann::ordered_json fingerprint(const Recipe& recipe) {
           {"training.seed", t.seed},
           {"quantization.scheme", recipe.quantization.scheme},
           {"quantization.qat_steps", recipe.quantization.qat_steps},
-          {"quantization.ignore", recipe.quantization.ignore}};
+          {"quantization.ignore", recipe.quantization.ignore},
+          {"lora", adapter_of(recipe)}};
 }
 
 }  // namespace

@@ -15,6 +15,7 @@ inline std::string in_run(const Recipe& recipe, std::string_view name) {
 inline std::string train_store(const Recipe& recipe) { return in_run(recipe, "prepared/train.h5"); }
 inline std::string run_log(const Recipe& recipe) { return in_run(recipe, "log.jsonl"); }
 inline std::string bf16_folder(const Recipe& recipe) { return in_run(recipe, "export/bf16"); }
+inline std::string adapter_folder(const Recipe& recipe) { return in_run(recipe, "export/adapter"); }
 inline std::string ptq_folder(const Recipe& recipe) { return in_run(recipe, "export/w8a8-ptq"); }
 inline std::string w8a8_folder(const Recipe& recipe) { return in_run(recipe, "export/w8a8"); }
 

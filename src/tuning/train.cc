@@ -3,11 +3,13 @@
 #include "deepseek_train/core/error.h"
 #include "deepseek_train/core/log.h"
 #include "deepseek_train/data/token_store.h"
+#include "deepseek_train/quantization/torch/frozen_linear.h"
 #include "deepseek_train/quantization/torch/qat.h"
 #include "deepseek_train/training/trainer.h"
 #include "deepseek_train/tuning/export.h"
 #include "deepseek_train/tuning/job.h"
 #include "deepseek_train/tuning/model_loader.h"
+#include "deepseek_train/tuning/peft_adapter.h"
 #include "src/tuning/mixture_settings.h"
 #include "src/tuning/run_files.h"
 #include "src/tuning/trained_model.h"
@@ -50,14 +52,50 @@ void on_rank_0(const JobContext& context, const Write& write) {
   context.communicator.barrier();
 }
 
-void export_tuned(const JobContext& context, models::Transformer& model,
-                  const text::Tokenizer& tokenizer) {
+constexpr const char* kAdapter = "default";
+
+// Freezes the model, and packs it where the recipe asks; null without a section lora.
+std::unique_ptr<LoraAdapters> add_adapter(const JobContext& context,
+                                          const std::shared_ptr<models::Transformer>& model) {
+  const auto& recipe = context.recipe;
+  if (!recipe.lora) return nullptr;
+  if (!recipe.lora->base.empty())
+    quantization::freeze_linears(*model, quantization::frozen_format_by_name(recipe.lora->base));
+  auto adapters = std::make_unique<LoraAdapters>(model);
+  auto config = recipe.lora->config;
+  config.base_model_name_or_path = recipe.model_name_or_path;
+  adapters->add(kAdapter, config, static_cast<uint64_t>(recipe.training.seed));
+  return adapters;
+}
+
+// The adapter's folder, and the base model as it is on disk with the adapter merged into it, which
+// the other exports are made from.
+std::shared_ptr<models::Transformer> export_adapter(const JobContext& context,
+                                                    const LoraAdapters& adapters) {
+  const auto folder = adapter_folder(context.recipe);
+  save_adapter(context.env, folder, adapters, kAdapter);
+  log_info("exported ", folder);
+  auto base = load_model(context.env, context.recipe.model_name_or_path,
+                         {.float32_masters = true,
+                          .blocks = context.blocks,
+                          .attention_block = context.recipe.attention_block,
+                          .mlp_block = context.recipe.mlp_block})
+                  .model;
+  LoraAdapters merged(base);
+  load_adapter(context.env, folder, merged, kAdapter);
+  merged.merge_and_unload();
+  return base;
+}
+
+void export_tuned(const JobContext& context, const std::shared_ptr<models::Transformer>& trained,
+                  const LoraAdapters* adapters, const text::Tokenizer& tokenizer) {
   const auto& recipe = context.recipe;
   on_rank_0(context, [&] {
-    export_bf16(context.env, bf16_folder(recipe), model, tokenizer);
+    auto model = adapters ? export_adapter(context, *adapters) : trained;
+    export_bf16(context.env, bf16_folder(recipe), *model, tokenizer);
     log_info("exported ", bf16_folder(recipe));
     if (recipe.quantization.scheme.empty()) return;
-    export_w8a8(context.env, ptq_folder(recipe), model, tokenizer, recipe.quantization.ignore);
+    export_w8a8(context.env, ptq_folder(recipe), *model, tokenizer, recipe.quantization.ignore);
     log_info("exported ", ptq_folder(recipe));
   });
 }
@@ -94,10 +132,11 @@ bool train(const JobContext& context) {
   prepare_data(context, checkpoint->tokenizer());
   auto loaded = load_model(std::move(checkpoint),
                            {.compute_dtype = compute_dtype_by_name(recipe.compute_dtype),
-                            .float32_masters = true,
+                            .float32_masters = !recipe.lora,
                             .blocks = context.blocks,
                             .attention_block = recipe.attention_block,
                             .mlp_block = recipe.mlp_block});
+  const auto adapters = add_adapter(context, loaded.model);
   const auto& tokenizer = loaded.checkpoint->tokenizer();
   data::TokenStore store(context.env, train_store(recipe));
   store.check_tokenizer(tokenizer.sha256());
@@ -117,7 +156,7 @@ bool train(const JobContext& context) {
   if (!trainer.run_until(recipe.training.max_steps)) return false;
   // A checkpoint at exactly this step may stand for a run that ended before its exports.
   if (trainer.global_step() == recipe.training.max_steps)
-    export_tuned(context, *loaded.model, tokenizer);
+    export_tuned(context, loaded.model, adapters.get(), tokenizer);
   return train_quantized(context, trainer, *loaded.model, tokenizer);
 }
 

@@ -1,11 +1,13 @@
 // For the parity tests: what our model makes of token ids, as one safetensors file.
 // usage: parity_tool MODEL IDS.safetensors OUTPUT.safetensors [fast] [bf16] [gradients] [mtp]
-//        [generate=N] [export=FOLDER]
+//        [generate=N] [export=FOLDER] [adapter=FOLDER] [merge] [save_adapter=FOLDER]
 // IDS holds input_ids [B, T] int64. OUTPUT holds float32 logits [B, T, V] and loss; `gradients`
 // adds grad.NAME for every parameter; `mtp` the logits of the first multi-token prediction layer,
 // and with `gradients` those of its loss; `export=FOLDER` writes the model there in float32;
-// `generate` the greedy continuation by the cache; a mixture of experts its loads.
+// `generate` the greedy continuation by the cache; a mixture of experts its loads. An adapter is
+// loaded before all that (then merged), and saved again under another name.
 #include <iostream>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -13,6 +15,7 @@
 #include "deepseek_train/formats/torch/tensor_file.h"
 #include "deepseek_train/models/generate.h"
 #include "deepseek_train/tuning/model_loader.h"
+#include "deepseek_train/tuning/peft_adapter.h"
 
 namespace {
 
@@ -66,6 +69,21 @@ void add_generated(models::Transformer& model, const torch::Tensor& ids, int64_t
   out.push_back({"generated", torch::stack(tensors).to(at::kLong)});
 }
 
+// The value of the flag KEY=VALUE; empty without.
+std::string value_of(const std::set<std::string>& flags, const std::string& key) {
+  for (const auto& flag : flags)
+    if (flag.starts_with(key + "=")) return flag.substr(key.size() + 1);
+  return {};
+}
+
+void use_adapter(tuning::LoraAdapters& adapters, const std::string& folder,
+                 const std::set<std::string>& flags) {
+  tuning::load_adapter(posix_env(), folder, adapters, "default");
+  if (auto copy = value_of(flags, "save_adapter"); !copy.empty())
+    tuning::save_adapter(posix_env(), copy, adapters, "default");
+  if (flags.contains("merge")) adapters.merge();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) try {
@@ -75,20 +93,21 @@ int main(int argc, char** argv) try {
       flags.contains("fast") ? models::Numerics::kFast : models::Numerics::kReference;
   if (flags.contains("bf16")) options.compute_dtype = at::kBFloat16;
   auto loaded = tuning::load_model(posix_env(), argv[1], options);
+  std::optional<tuning::LoraAdapters> adapters;
+  if (auto folder = value_of(flags, "adapter"); !folder.empty())
+    use_adapter(adapters.emplace(loaded.model), folder, flags);
   formats::SafetensorsFile file(posix_env(), argv[2]);
   auto ids = formats::as_tensor(file.get("input_ids")).clone();
   Tensors out;
   add_logits(*loaded.model, ids, flags.contains("mtp"), out);
   if (flags.contains("gradients")) add_gradients(*loaded.model, ids, flags.contains("mtp"), out);
-  for (const auto& flag : flags) {
-    if (flag.starts_with("generate="))
-      add_generated(*loaded.model, ids, std::stoll(flag.substr(9)), out);
-    if (flag.starts_with("export="))
-      models::write_folder(
-          posix_env(), flag.substr(7),
-          models::folder_files(loaded.model->config(), loaded.checkpoint->tokenizer(), "float32"),
-          models::named_weights(*loaded.model, at::kFloat));
-  }
+  if (auto count = value_of(flags, "generate"); !count.empty())
+    add_generated(*loaded.model, ids, std::stoll(count), out);
+  if (auto folder = value_of(flags, "export"); !folder.empty())
+    models::write_folder(
+        posix_env(), folder,
+        models::folder_files(loaded.model->config(), loaded.checkpoint->tokenizer(), "float32"),
+        models::named_weights(*loaded.model, at::kFloat));
   formats::write_tensors(posix_env(), argv[3], out);
   return 0;
 } catch (const std::exception& error) {

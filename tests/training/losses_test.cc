@@ -9,10 +9,10 @@
 namespace deepseek_train::training {
 namespace {
 
-data::Batch sample_batch() {
-  auto dataset = tiny_dataset(5);
+data::Batch sample_batch(int64_t count = 5) {
+  auto dataset = tiny_dataset(count);
   std::vector<data::Document> documents;
-  std::vector<int64_t> samples(5);
+  std::vector<int64_t> samples(static_cast<size_t>(count));
   std::iota(samples.begin(), samples.end(), 0);
   for (int64_t i : samples) documents.push_back(dataset.document(i));
   return data::collate(documents, samples, /*max_length=*/64, /*pad_id=*/0);
@@ -40,6 +40,29 @@ TEST(CrossEntropyTest, EqualsTheSumTokenByToken) {
   }
   EXPECT_NEAR(cross_entropy_sum(model, batch).item<double>(), expected, 1e-4 * expected);
   EXPECT_EQ(cross_entropy().count(batch), batch.num_loss_tokens());
+}
+
+// Loss and gradients of all parameters but the head.
+std::vector<torch::Tensor> loss_and_gradients(TinyLm& model, const data::Batch& batch) {
+  model.zero_grad();
+  auto loss = cross_entropy_sum(model, batch);
+  (loss / 7).backward();
+  std::vector<torch::Tensor> values = {loss.detach()};
+  for (const auto& item : model.named_parameters())
+    if (item.key() != "head") values.push_back(item.value().grad().clone());
+  return values;
+}
+
+TEST(CrossEntropyTest, AFrozenHeadChangesNeitherLossNorGradients) {
+  TinyLm model(1);
+  auto batch = sample_batch(300);
+  ASSERT_GT(batch.num_loss_tokens(), 1024);  // more than two parts
+  auto wanted = loss_and_gradients(model, batch);
+  model.named_parameters()["head"].requires_grad_(false);
+  auto found = loss_and_gradients(model, batch);
+  for (size_t i = 0; i < wanted.size(); ++i)
+    EXPECT_TRUE(torch::allclose(found[i], wanted[i], 1e-4, 1e-5)) << i;
+  EXPECT_FALSE(model.named_parameters()["head"].grad().defined());
 }
 
 TEST(DistillationTest, EqualsTheDivergenceTokenByToken) {

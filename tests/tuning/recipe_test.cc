@@ -77,6 +77,24 @@ TEST(RecipeTest, ATypoNamesLineAndNearestKey) {
   expect_error(with("data:\n", "dta:\n"), {"trial.yaml", "data"});
 }
 
+TEST(RecipeTest, ASectionLoraTrainsAnAdapter) {
+  EXPECT_FALSE(parse_recipe(kValid, "trial.yaml").lora);
+  auto recipe = parse_recipe(std::string(kValid) +
+                                 "lora:\n  r: 4\n  lora_alpha: 8\n  target_modules: [q_proj, "
+                                 "v_proj]\n  use_dora: true\n  base: nf4\n",
+                             "trial.yaml");
+  ASSERT_TRUE(recipe.lora);
+  EXPECT_EQ(recipe.lora->config.r, 4);
+  EXPECT_EQ(recipe.lora->config.target_modules, (std::vector<std::string>{"q_proj", "v_proj"}));
+  EXPECT_TRUE(recipe.lora->config.use_dora);
+  EXPECT_EQ(recipe.lora->base, "nf4");
+  expect_error(std::string(kValid) + "lora:\n  r: 0\n", {"trial.yaml:11", "lora.r"});
+  expect_error(std::string(kValid) + "lora:\n  base: fp3\n", {"trial.yaml:11", "nf4-double"});
+  expect_error(
+      std::string(kValid) + "lora:\n  r: 2\nquantization:\n  scheme: w8a8\n  qat_steps: 1\n",
+      {"trial.yaml", "qat_steps"});
+}
+
 TEST(RecipeTest, WrongKindsAndRanges) {
   expect_error(with("10", "ten"), {"trial.yaml:8", "max_steps", "ten", "whole number"});
   expect_error(with("10", "0"), {"trial.yaml:8", "at least 1"});

@@ -60,6 +60,8 @@ struct RoutingRecord {
   std::map<int64_t, torch::Tensor> balance_losses;
   // Counted tokens that each expert got: [experts] int64. No token is ever dropped.
   std::map<int64_t, torch::Tensor> loads;
+  // The sum of the routing weights that each expert got from counted tokens: [experts] fp32.
+  std::map<int64_t, torch::Tensor> gate_weights;
 };
 
 // What every layer of one forward pass shares. Made by Transformer.

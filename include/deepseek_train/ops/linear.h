@@ -20,6 +20,11 @@ class LinearMethod {
   virtual torch::Tensor apply(const torch::Tensor& input, const torch::Tensor& weight,
                               const torch::Tensor& bias) = 0;
 
+  // The whole matrix [N, K] that apply() multiplies with, in `dtype`: for latent attention's
+  // decoding and for adapters. Here the weight itself (no copy if it has the dtype). Throws
+  // InvalidArgument where there is none in floating point.
+  virtual torch::Tensor dense_weight(const torch::Tensor& weight, at::ScalarType dtype);
+
   // For logs and reports: "dense", "fake_quantized w8a8", ...
   virtual std::string name() const = 0;
 };
@@ -47,6 +52,9 @@ class Linear : public torch::nn::Module {
 
   // [..., K] -> [..., N] in the input's dtype.
   torch::Tensor forward(const torch::Tensor& input);
+
+  // [N, K] in `dtype`: see LinearMethod.
+  torch::Tensor dense_weight(at::ScalarType dtype) { return method_->dense_weight(weight, dtype); }
 
   // Shared ownership: one stateless method may serve many layers.
   void set_method(std::shared_ptr<LinearMethod> method);

@@ -36,8 +36,8 @@ class Checkpointer {
 
   // The newest complete checkpoint's step; nullopt if there is none.
   std::optional<int64_t> latest() const;
-  // Costs 12 bytes a parameter on disk. Throws Unavailable when the disk is full, leaving what was
-  // there.
+  // Of the parameters that require gradients, and no others. Costs 12 bytes each on disk. Throws
+  // Unavailable when the disk is full, leaving what was there.
   void save(const torch::nn::Module& module, const AdamW& optimizer, const TrainerState& state);
   // Throws NotFound or DataCorruption naming the file.
   TrainerState load(int64_t step, torch::nn::Module& module, AdamW& optimizer) const;

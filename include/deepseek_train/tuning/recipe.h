@@ -9,6 +9,7 @@
 
 #include "deepseek_train/core/env.h"
 #include "deepseek_train/data/sources.h"
+#include "deepseek_train/tuning/lora_config.h"
 
 namespace deepseek_train::tuning {
 
@@ -38,6 +39,14 @@ struct TrainingRecipe {
   int64_t seed = 0;
   int64_t save_steps = 0;
   int64_t save_total_limit = 1;
+};
+
+// With this section an adapter is trained in place of the weights.
+struct LoraRecipe {
+  LoraConfig config;
+  // How the frozen weights are kept while training: "nf4", "nf4-double" or "int8" (QLoRA); empty:
+  // in the compute dtype.
+  std::string base;
 };
 
 struct QuantizationRecipe {
@@ -75,6 +84,7 @@ struct Recipe {
   std::string attention_block, mlp_block;
   DataRecipe data;
   TrainingRecipe training;
+  std::optional<LoraRecipe> lora;
   QuantizationRecipe quantization;
   EvaluationRecipe evaluation;
   CommunicationRecipe communication;
